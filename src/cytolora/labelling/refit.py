@@ -46,12 +46,11 @@ class Refit:
 
 
 def prepare() -> None:
-    """Loads what ``refit`` computes with, a second of processor time: before the first refit, not in it."""
+    """Loads what ``refit`` computes with: before the first refit, not in it."""
     import scipy.linalg
     import scipy.optimize
-    import sklearn.model_selection
 
-    del scipy, sklearn
+    del scipy
 
 
 def refit(

@@ -31,6 +31,27 @@ def test_a_crop_is_the_pixels_around_its_position_in_micrometres(slide: tuple[Pa
     assert np.array_equal(second.pixels, first.pixels)
 
 
+def test_surroundings_are_three_times_as_wide_around_the_same_centre_and_left_out_where_they_are_large(
+    slide: tuple[Path, np.ndarray],
+):
+    path, pixels = slide
+    inside, corner = Position(id="in", x=200, y=300), Position(id="corner", x=0, y=0)
+    with Slide(path) as opened:
+        (plain,) = opened.cells([inside], crop_um=20)
+        one, edge = opened.cells([inside, corner], crop_um=20, with_surroundings=True)
+        (large,) = opened.cells([inside], crop_um=520, with_surroundings=True)
+        (outside,) = opened.cells([Position(id="out", x=900, y=5)], crop_um=20, with_surroundings=True)
+    assert plain.surroundings is None
+    assert one.surroundings is not None
+    assert np.array_equal(one.surroundings, pixels[240:360, 140:260])
+    assert edge.surroundings is not None
+    assert (edge.surroundings[:60] == 255).all()
+    assert np.array_equal(edge.surroundings[60:, 60:], pixels[:60, :60])
+    assert large.pixels is not None
+    assert large.surroundings is None
+    assert outside.surroundings is None
+
+
 def test_a_crop_over_the_edge_lies_on_white_and_a_position_outside_is_an_error(slide: tuple[Path, np.ndarray]):
     positions = [Position(id="corner", x=0, y=0), Position(id="outside", x=600, y=5), Position(id="in", x=9, y=9)]
     with Slide(slide[0]) as opened:

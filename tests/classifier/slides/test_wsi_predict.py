@@ -1,11 +1,14 @@
 """The command on whole slides: what it writes, and what it refuses to write over."""
 
+import base64
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from slide_files import write_slide
 from small_bundle import CLASSES, write_small_bundle
 
@@ -64,7 +67,11 @@ def test_the_command_predicts_the_cells_of_a_slide_to_geojson(
     shares = [features[0]["properties"]["measurements"][f"p {name}"] for name in CLASSES]
     np.testing.assert_allclose(shares, expected.probabilities or (), atol=1e-6)
     assert "classification" not in features[-1]["properties"]
-    assert "cell-69" in page.read_text()
+    rows = json.loads(page.read_text().split('id="data"')[1].split(">", 1)[1].split("</script>")[0])["cells"]
+    surroundings = {row[0]: row[10] for row in rows}
+    assert surroundings["cell-69"] == ""  # it lies outside
+    shown = surroundings["cell-0"].partition("base64,")[2]
+    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (120, 120)
 
 
 def test_the_command_predicts_the_cells_of_a_slide_to_a_table(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, probabilities
 from cytolora.training.heads import draws
+from cytolora.training.heads.affine import scaled
 from cytolora.training.heads.draws import draw_of, forget_draws
 from cytolora.training.heads.fitted import head_of
 from cytolora.training.heads.labelled import Labelled
@@ -52,6 +53,12 @@ def test_equal_features_are_one_draw_and_others_are_not():
     assert draw_of(known(seed=1)) is not first
     assert draw_of(replace(known(), groups=())) is not first, "other units, other folds"
     assert draw_of(replace(known(), labels=known().labels.flip(0))) is not first
+
+
+def test_rows_are_the_features_scaled_to_length_1_to_the_last_bit():
+    images = known()
+    images.features[0] = 0  # without length: stays
+    assert np.array_equal(draw_of(images).rows, scaled(images.features).double().numpy())
 
 
 def test_features_that_were_written_to_are_another_draw():

@@ -239,7 +239,7 @@ def test_folds_tear_no_group_and_leave_every_class_to_train_on(sizes: list[int],
 
 
 @given(
-    labels=st.lists(st.integers(0, 5), min_size=6, max_size=120),
+    labels=st.lists(st.integers(0, 11), min_size=6, max_size=120),
     per_group=st.integers(1, 9),
     number=st.integers(2, 5),
     seed=st.integers(0, 2**32 - 1),

@@ -41,6 +41,8 @@ class ReviewCell:
     picture: str = ""
     """The same in the image's own pixels, from ``review_picture``; empty where the thumbnail has them, or it was
     dropped."""
+    surroundings: str = ""
+    """A wider part of its slide as a data URI, from ``review_surroundings``; empty where there is none."""
     is_dropped: bool = False
     """Whether a page has no room for its picture."""
     probabilities: tuple[float, ...]
@@ -69,13 +71,14 @@ class CellsOfPage:
         """Appends cells, and drops pictures once there are twice as many as fit: of those that come last."""
         for cell in cells:
             self._cells.append(cell)
-            self._num_bytes += len(cell.picture)
+            self._num_bytes += _num_bytes(cell)
         if self._num_bytes > 2 * MAX_PICTURE_BYTES:
             kept = set(_first_pictures(self._cells, self._classes))
             for index, cell in enumerate(self._cells):
-                if cell.picture and index not in kept:
-                    self._cells[index] = replace(cell, picture="", is_dropped=True)
-            self._num_bytes = sum(len(cell.picture) for cell in self._cells)
+                if _num_bytes(cell) and index not in kept:
+                    is_dropped = bool(cell.picture)
+                    self._cells[index] = replace(cell, picture="", surroundings="", is_dropped=is_dropped)
+            self._num_bytes = sum(map(_num_bytes, self._cells))
 
 
 def review_thumbnail(pixels: Pixels) -> str:
@@ -88,6 +91,16 @@ def review_picture(pixels: Pixels) -> str:
     if max(pixels.shape[:2]) <= _EDGE_PX:
         return ""
     return thumbnail(pixels, edge_px=_PICTURE_PX, quality=_PICTURE_QUALITY)
+
+
+def review_surroundings(pixels: Pixels | None) -> str:
+    """Returns the surroundings of a cell, up to 512 pixels wide, as a data URI; empty where there are none."""
+    return "" if pixels is None else thumbnail(pixels, edge_px=_PICTURE_PX, quality=_WEBP_QUALITY)
+
+
+def _num_bytes(cell: ReviewCell) -> int:
+    """Returns the size of what a page may have no room for."""
+    return len(cell.picture) + len(cell.surroundings)
 
 
 def suspicion(probabilities: Sequence[float], label: int) -> float:
@@ -136,7 +149,8 @@ def write_page(
     if len({row[0] for row in rows}) < len(rows):
         raise DataError(f"{out}: a path stands twice among the cells to review; list every image once.")
     for index in _first_pictures(cells, classes):
-        rows[index][_PICTURE:] = [cells[index].picture, 1]
+        cell = cells[index]
+        rows[index][_PICTURE:] = [cell.picture or cell.thumbnail, 1, cell.surroundings]
     content = {"classes": list(classes), "keys": _KEYS[: len(classes)], "cells": rows}
     text = canonical_json(content)
     environment = page_templates("cytolora.classifier.inference", lstrip_blocks=False)
@@ -166,11 +180,11 @@ def _row(cell: ReviewCell, classes: Sequence[str]) -> list[Any]:
     thousandths = [round(1000 * share) for share in shares]
     flags = list(cell.flags)
     is_own = int(not (cell.picture or cell.is_dropped))
-    return [cell.path, label, predicted, thousandths, suspect, unsure, flags, cell.note, cell.thumbnail, is_own]
+    return [cell.path, label, predicted, thousandths, suspect, unsure, flags, cell.note, cell.thumbnail, is_own, ""]
 
 
 _PICTURE = 8
-"""Place in a row; the last two are the picture, and whether it is in the image's own pixels."""
+"""Place in a row; the last three are the picture, whether it is in the image's own pixels, and the surroundings."""
 
 
 def _label_of(cell: ReviewCell, classes: Sequence[str]) -> int:
@@ -191,8 +205,8 @@ def _first_pictures(cells: Sequence[ReviewCell], classes: Sequence[str]) -> Iter
         return [-2000 if one is None else one for one in _urgency(cells[index], classes)]
 
     left = min(MAX_PICTURE_BYTES, _MAX_PAGE_BYTES - sum(len(cell.thumbnail) for cell in cells))
-    for index in sorted((at for at, cell in enumerate(cells) if cell.picture), key=place, reverse=True):
-        left -= len(cells[index].picture)
+    for index in sorted((at for at, cell in enumerate(cells) if _num_bytes(cell)), key=place, reverse=True):
+        left -= _num_bytes(cells[index])
         if left < 0:
             return
         yield index

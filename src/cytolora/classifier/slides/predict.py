@@ -9,7 +9,7 @@ from cytolora.classifier.decision.decide import Prediction, transductive_columns
 from cytolora.classifier.inference.image_sources import as_text
 from cytolora.classifier.inference.images_read import ImagesRead
 from cytolora.classifier.inference.predictor import Predictor
-from cytolora.classifier.inference.review_page import CellsOfPage, write_page
+from cytolora.classifier.inference.review_page import CellsOfPage, review_surroundings, write_page
 from cytolora.classifier.inference.table import (
     Seen,
     Summary,
@@ -163,7 +163,9 @@ class SeenCells:
 
     def _note(self, batch: Sequence[tuple[SlideCell, Seen]]) -> None:
         if self.with_thumbnails:
-            self.shown.add(review_cell(seen) for _, seen in batch)
+            self.shown.add(
+                replace(review_cell(seen), surroundings=review_surroundings(cell.surroundings)) for cell, seen in batch
+            )
         self._read.add(seen for _, seen in batch if not seen.prediction.error)
         for cell, seen in batch:
             if seen.prediction.error:
@@ -221,7 +223,7 @@ def _looked(
     waiting: list[SlideCell] = []
 
     def sources() -> Iterator[Any]:
-        for cell in slide.cells(positions, crop_um=crop_um):
+        for cell in slide.cells(positions, crop_um=crop_um, with_surroundings=with_thumbnails):
             waiting.append(cell)
             yield _Source(name=cell.id, cell=cell)
 

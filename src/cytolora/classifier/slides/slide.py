@@ -23,6 +23,10 @@ _MPP_RANGE = (0.02, 20.0)
 """Micrometres per pixel of light microscopes, with room to spare; TIFF files made for print say 300."""
 _MAX_CROP_PX = 4096
 """Edge of a crop on level 0; a cell is 100 to 300 pixels wide."""
+SURROUNDINGS = 3
+"""Edge of a cell's surroundings over that of its crop."""
+_MAX_SURROUNDINGS_PX = 3072
+"""Edge of surroundings on level 0: of a crop beyond a third of it none are read."""
 _MAX_MPP_RATIO = 1.05
 """Between two micrometres per pixel that a file gives, above which they contradict each other."""
 
@@ -42,6 +46,9 @@ class SlideCell:
     """GeoJSON as it was given, else the square that was cut; likewise."""
     pixels: Pixels | None
     error: str = ""
+    surroundings: Pixels | None = None
+    """``SURROUNDINGS`` times as wide and as high, around the same centre; None where they were not asked for, or are
+    too large."""
 
 
 class Slide:
@@ -97,7 +104,9 @@ class Slide:
             found.append(finding("S706", text, count=len(named), examples=named))
         return found
 
-    def cells(self, positions: Iterable[Position], *, crop_um: float) -> Iterator[SlideCell]:
+    def cells(
+        self, positions: Iterable[Position], *, crop_um: float, with_surroundings: bool = False
+    ) -> Iterator[SlideCell]:
         """Yields one crop for every position, in their order, each read when it is asked for.
 
         A crop lies on white where it reaches over the edge; a position outside the slide, or a part of the file that is
@@ -105,6 +114,7 @@ class Slide:
 
         Args:
             crop_um: Edge of the square crop, micrometres.
+            with_surroundings: Reads those of each cell too.
 
         Raises:
             ConfigError: If that is not between 1 and 4096 pixels.
@@ -120,9 +130,18 @@ class Slide:
             x, y = self._shown_at(position)
             own: Plane | None = self._own_plane(position)
             plane: Plane = own if own is not None else self._plane or 0
-            pixels, error = self._crop(self._centre(position), edges, plane)
+            centre = self._centre(position)
+            pixels, error = self._crop(centre, edges, plane)
             feature = position.feature or {"geometry": _square(x, y, edges)}
-            yield SlideCell(id=position.id, x=x, y=y, feature=feature, pixels=pixels, error=error)
+            yield SlideCell(
+                id=position.id,
+                x=x,
+                y=y,
+                feature=feature,
+                pixels=pixels,
+                error=error,
+                surroundings=None if error or not with_surroundings else self._surroundings(centre, edges, plane),
+            )
 
     def check_positions(self, positions: Sequence[Position]) -> None:
         """Refuses positions of which not one lies on the slide: they are another's, or in another unit.
@@ -168,6 +187,10 @@ class Slide:
             return None, f"the slide is damaged there: {error}"
         except DataError as error:
             return None, f"the slide is damaged there: {error}"
+
+    def _surroundings(self, centre: tuple[float, float], edges: tuple[int, int], plane: Plane) -> Pixels | None:
+        wide = (SURROUNDINGS * edges[0], SURROUNDINGS * edges[1])
+        return None if max(wide) > _MAX_SURROUNDINGS_PX else self._crop(centre, wide, plane)[0]
 
     def _region(self, plane: int, corner: tuple[int, int], edges: tuple[int, int]) -> Pixels:
         if plane == 0 or self._planes is None:

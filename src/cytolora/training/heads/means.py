@@ -1,7 +1,5 @@
 """Heads from class means in closed form: nearest class mean, and Gaussian discriminant analysis."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
@@ -10,9 +8,8 @@ from cytolora.config.run import HeadSpec
 from cytolora.metrics.calibration import fit_temperature
 from cytolora.training.heads.affine import AffineHead, scaled
 from cytolora.training.heads.draws import Draw, draw_of
-from cytolora.training.heads.folds import Fold
 from cytolora.training.heads.labelled import Labelled
-from cytolora.training.heads.moments import class_sums
+from cytolora.training.heads.moments import Divided, Squares, class_sums, positive_solution
 
 Means = Float64[np.ndarray, "present features"]
 
@@ -43,27 +40,21 @@ def prototypes(known: Labelled, *, seed: int) -> AffineHead:
     draw = draw_of(known)
     means, folds, temperature = draw.means, draw.folds(seed), 1.0
     if folds:
-        temperature = fit_temperature(_left_out(draw, folds), draw.labels[np.concatenate([left for _, left in folds])])
+        temperature = fit_temperature(
+            _left_out(draw.divided(seed)), draw.labels[np.concatenate([left for _, left in folds])]
+        )
     weight, bias = 2 * means / temperature, -(means**2).sum(axis=1) / temperature
     return AffineHead.of_classes(weight, bias, draw.present, known.num_classes)
 
 
-def _left_out(draw: Draw, folds: Sequence[Fold]) -> Float64[np.ndarray, "images present"]:
+def _left_out(divided: Divided) -> Float64[np.ndarray, "images present"]:
     """Returns minus the squared distances of left-out images, fold by fold, to the means of the others of each class.
 
     But for what all classes share. The means come from the sums over all images less those that the fold leaves out.
     """
-    shape = len(folds), len(draw.present)
-    number = shape[0] * shape[1]
-    place = np.full(len(draw.rows), number)  # of an image that no fold leaves out: after all of them
-    for fold, (_, left) in enumerate(folds):
-        place[left] = fold * shape[1] + draw.labels[left]
-    counts = draw.counts - np.bincount(place, minlength=number)[:number].reshape(shape)
-    sums = class_sums(draw.rows, place, number + 1)[:number].reshape(*shape, -1)
-    means = (draw.sums - sums) / counts[:, :, None]
-    cosines = (draw.rows @ means.reshape(number, -1).T).reshape(-1, *shape)
-    scores = 2 * cosines - (means**2).sum(axis=2)
-    return np.concatenate([scores[left, fold] for fold, (_, left) in enumerate(folds)])
+    means = [divided.everything.less(part).means for part in divided.left_out]
+    scores = [2 * rows @ each.T - (each**2).sum(axis=1) for rows, each in zip(divided.rows, means, strict=True)]
+    return np.concatenate(scores)
 
 
 def gaussian(known: Labelled, spec: HeadSpec, *, seed: int = 0) -> AffineHead:
@@ -95,22 +86,17 @@ def gaussian(known: Labelled, spec: HeadSpec, *, seed: int = 0) -> AffineHead:
     return AffineHead.of_classes(weight, bias, draw.present, known.num_classes)
 
 
-def _within(draw: Draw, seed: int) -> Float64[np.ndarray, "features features"]:
+def _within(draw: Draw, seed: int) -> Squares:
     """Returns the sums of products of images around their class means."""
-    divided = draw.divided(seed)
-    if divided is None:
+    if len(draw.rows) < draw.rows.shape[1]:
         spread = draw.rows - draw.means[draw.labels]
         return spread.T @ spread
-    return divided.everything.squares - draw.sums.T @ draw.means
+    return draw.divided(seed).squares[0] - draw.sums.T @ draw.means
 
 
 def _solved(
-    covariance: Float64[np.ndarray, "features features"], means: Float64[np.ndarray, "classes features"]
+    covariance: Squares, means: Float64[np.ndarray, "classes features"]
 ) -> Float64[np.ndarray, "classes features"]:
     """Multiplies by the inverse covariance; the least-squares solution where it is singular, as with shrinkage 0."""
-    from scipy.linalg import cho_factor, cho_solve  # slow to load, and other heads need none of it
-
-    try:
-        return cho_solve(cho_factor(covariance.T, lower=True), means.T).T  # laid out as LAPACK takes it
-    except np.linalg.LinAlgError:
-        return means @ np.linalg.pinv(covariance, hermitian=True)
+    found = positive_solution(covariance.copy(), means.T)
+    return means @ np.linalg.pinv(covariance, hermitian=True) if found is None else found.T

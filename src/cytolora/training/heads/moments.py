@@ -1,8 +1,8 @@
-"""Sums over labelled images from which closed-form heads follow, and their division by cross-validation."""
+"""Sums over labelled images from which closed-form heads follow, by fold, and the solution of their equations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -11,59 +11,50 @@ from cytolora.training.heads.folds import Fold
 
 Rows = Float64[np.ndarray, "images features"]
 Labels = Int64[np.ndarray, " images"]
+Squares = Float64[np.ndarray, "features features"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moments:
-    """Sums over images; those over some of them can be taken from those over all."""
+class ClassSums:
+    """Images of each class, counted and added up; those of some of them can be taken from those of all."""
 
     counts: Float64[np.ndarray, " classes"]
-    """Images of each class."""
     sums: Float64[np.ndarray, "classes features"]
-    """Over the images of each class."""
-    squares: Float64[np.ndarray, "features features"]
-    """``rows' rows``, around no centre."""
 
     @staticmethod
-    def of(rows: Rows, labels: Labels, num_classes: int) -> "Moments":
+    def of(rows: Rows, labels: Labels, num_classes: int) -> "ClassSums":
         """Adds up images.
 
         Args:
             labels: Class indices from 0.
         """
-        return Moments(
-            counts=np.bincount(labels, minlength=num_classes).astype(np.float64),
-            sums=class_sums(rows, labels, num_classes),
-            squares=rows.T @ rows,
-        )
+        counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
+        return ClassSums(counts=counts, sums=class_sums(rows, labels, num_classes))
 
-    def copy(self) -> "Moments":
-        """Returns the same sums with squares of their own."""
-        return replace(self, squares=self.squares.copy())
+    def plus(self, other: "ClassSums") -> "ClassSums":
+        """Returns the sums over both."""
+        return ClassSums(counts=self.counts + other.counts, sums=self.sums + other.sums)
 
-    def plus(self, other: "Moments") -> "Moments":
-        """Returns the sums over both; they take the memory of these squares, which are lost."""
-        return Moments(
-            counts=self.counts + other.counts,
-            sums=self.sums + other.sums,
-            squares=np.add(self.squares, other.squares, out=self.squares),
-        )
-
-    def less(self, part: "Moments") -> "Moments":
+    def less(self, part: "ClassSums") -> "ClassSums":
         """Returns the sums over the images that are not in the part."""
-        return Moments(
-            counts=self.counts - part.counts, sums=self.sums - part.sums, squares=self.squares - part.squares
-        )
+        return ClassSums(counts=self.counts - part.counts, sums=self.sums - part.sums)
+
+    @property
+    def means(self) -> Float64[np.ndarray, "classes features"]:
+        """Of the images of each class."""
+        return self.sums / self.counts[:, None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divided:
-    """Sums over all images, and those that each fold leaves out with the sums over them."""
+    """Images by the fold that leaves them out, and sums over those and over all."""
 
-    everything: Moments
-    left_out: Sequence[Moments]
+    everything: ClassSums
+    left_out: Sequence[ClassSums]
     rows: Sequence[Float64[np.ndarray, "_ features"]]
     """Left out by each fold, in its order."""
+    rest: Float64[np.ndarray, "_ features"]
+    """Images that no fold leaves out."""
 
     @staticmethod
     def of(rows: Rows, labels: Labels, folds: Sequence[Fold]) -> "Divided":
@@ -72,14 +63,41 @@ class Divided:
         is_rest = np.ones(len(rows), dtype=bool)
         for _, left in folds:
             is_rest[left] = False
-        own = [rows[left] for _, left in folds]
-        parts = [Moments.of(each, labels[left], num_classes) for each, (_, left) in zip(own, folds, strict=True)]
-        has_rest = bool(is_rest.any())
-        first = Moments.of(rows[is_rest], labels[is_rest], num_classes) if has_rest else parts[0].copy()
-        everything = reduce(Moments.plus, parts if has_rest else parts[1:], first)
-        return Divided(everything=everything, left_out=parts, rows=own)
+        order = np.concatenate([*(left for _, left in folds), np.flatnonzero(is_rest)])
+        ends = np.cumsum([len(left) for _, left in folds], dtype=np.int64)
+        *own, rest = np.split(rows[order] if folds else rows, ends)
+        parts = [ClassSums.of(each, labels[left], num_classes) for each, (_, left) in zip(own, folds, strict=True)]
+        everything = reduce(ClassSums.plus, parts, ClassSums.of(rest, labels[is_rest], num_classes))
+        return Divided(everything=everything, left_out=parts, rows=own, rest=rest)
+
+    @cached_property
+    def squares(self) -> tuple[Squares, Sequence[Squares]]:
+        """``rows' rows`` of all images, around no centre, and of those that each fold trains on."""
+        dim = self.rest.shape[1]
+        memory = np.empty((len(self.rows) + 1, dim, dim))  # one piece, which is quicker to get
+        everything, *parts = memory
+        np.matmul(self.rest.T, self.rest, out=everything)
+        for rows, part in zip(self.rows, parts, strict=True):
+            everything += np.matmul(rows.T, rows, out=part)
+        return everything, [np.subtract(everything, part, out=part) for part in parts]
 
 
 def class_sums(rows: Rows, labels: Labels, num_classes: int) -> Float64[np.ndarray, "classes features"]:
     """Adds up the images of each class."""
     return np.eye(num_classes)[:, labels] @ rows
+
+
+def positive_solution(
+    squares: Squares, right: Float64[np.ndarray, "features columns"]
+) -> Float64[np.ndarray, "features columns"] | None:
+    """Solves symmetric positive definite equations; None where they are not definite.
+
+    Args:
+        squares: Rows one after the other in memory; the lower triangle alone is read, and written over.
+    """
+    from scipy.linalg import get_lapack_funcs  # slow to load
+
+    (posv,) = get_lapack_funcs(("posv",), (squares,))
+    # transposed it is the upper triangle, which lies in memory as LAPACK takes it, and is quicker than the lower one
+    _, found, fault = posv(squares.T, right, lower=False, overwrite_a=True)
+    return None if fault else found

@@ -9,30 +9,27 @@ from jaxtyping import Float64, Int64
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, least_cross_entropy, probabilities
 from cytolora.training.heads.folds import Fold
 from cytolora.training.heads.logistic import Labels, Map, Rows
-from cytolora.training.heads.moments import Divided, Moments
+from cytolora.training.heads.moments import ClassSums, Divided, Squares, positive_solution
 
 _ROUNDING = 1e-9
 """Of a bound that is a sum over folds: relative, and near 0 in nats, where nothing of its digits is left."""
 
-Squares = Float64[np.ndarray, "features features"]
 Scores = Float64[np.ndarray, "images classes"]
 
 
 class _Equations:
     """The normal equations of some images around their means: the bias bears no penalty."""
 
-    def __init__(self, moments: Moments, memory: Squares) -> None:
-        """Centres the sums, whose own squares are lost.
+    def __init__(self, sums: ClassSums, squares: Squares) -> None:
+        """Computes nothing of the size of the squares.
 
         Args:
-            memory: Written over.
+            squares: Around no centre.
         """
-        count = moments.counts.sum()
-        self._mean, self._targets = moments.sums.sum(axis=0) / count, 2 * moments.counts / count - 1
-        np.multiply.outer(count * self._mean, self._mean, out=memory)
-        self._squares = np.subtract(moments.squares, memory, out=moments.squares)
-        products = 2 * moments.sums - count * self._mean
-        self._products = (products - np.outer(count * self._targets, self._mean)).T
+        self._squares, self._count = squares, float(sums.counts.sum())
+        self._mean, self._targets = sums.sums.sum(axis=0) / self._count, 2 * sums.counts / self._count - 1
+        products = 2 * sums.sums - self._count * self._mean
+        self._products = (products - np.outer(self._count * self._targets, self._mean)).T
 
     def solved(self, penalty: float, memory: Squares) -> Map:
         """Solves for weight and bias; of smallest length where the equations are singular.
@@ -40,19 +37,25 @@ class _Equations:
         Args:
             memory: Written over.
         """
-        from scipy.linalg import get_lapack_funcs  # slow to load
-
-        np.copyto(memory, self._squares)
+        self._centre(memory)
+        is_lost = penalty < np.finfo(np.float64).eps * np.trace(memory)
         memory[np.diag_indices(len(memory))] += penalty
-        # transposed they are the same, and lie in memory as LAPACK takes them
-        (posv,) = get_lapack_funcs(("posv",), (memory,))
-        is_lost = penalty < np.finfo(np.float64).eps * np.trace(self._squares)
-        _, found, fault = posv(memory.T, self._products, lower=True, overwrite_a=True)
-        if fault or is_lost:  # a penalty below the rounding of the squares, which may hide that they are singular
-            equations = self._squares + penalty * np.eye(len(memory))
+        found = positive_solution(memory, self._products)
+        if found is None or is_lost:  # below the rounding of the squares, which may hide that they are singular
+            self._centre(memory)
+            lower = np.tril(memory)
+            equations = lower + np.tril(lower, -1).T + penalty * np.eye(len(memory))
             found = np.linalg.pinv(equations, hermitian=True) @ self._products
         weight = found.T
         return weight, self._targets - weight @ self._mean
+
+    def _centre(self, memory: Squares) -> None:
+        """Writes the squares around the mean; of the upper triangle, something else."""
+        from scipy.linalg import get_blas_funcs  # slow to load
+
+        np.copyto(memory, self._squares)
+        (syr,) = get_blas_funcs(("syr",), (memory,))
+        syr(-self._count, self._mean, a=memory.T, lower=False, overwrite_a=True)  # transposed it is the upper triangle
 
 
 class RidgeSolver:
@@ -106,17 +109,19 @@ class RidgeSolver:
         """Fits all images."""
         if self._all is None:
             known = self._divided_before or Divided.of(self._rows, self._labels, [])
-            self._all = _Equations(known.everything.copy(), self._memory)
+            self._all = _Equations(known.everything, known.squares[0])
         weight, bias = self._all.solved(penalty, self._memory)
         return (weight if self._basis is None else weight @ self._basis.T), bias
 
     def _divided(self, folds: Sequence[Fold]) -> "list[_LeftOut]":
         if self._left_out is None or self._left_out[0] is not folds:
             known = self._divided_before or Divided.of(self._rows, self._labels, folds)
-            trained = [_Equations(known.everything.less(part), self._memory) for part in known.left_out]
-            self._all = _Equations(known.everything.copy(), self._memory)
-            pairs = zip(known.rows, trained, folds, strict=True)
-            left_out = [_LeftOut(own, self._labels[left], others, self._memory) for own, others, (_, left) in pairs]
+            squares, trained = known.squares
+            self._all = _Equations(known.everything, squares)
+            left_out = [
+                _LeftOut(own, self._labels[left], _Equations(known.everything.less(part), others), self._memory)
+                for own, part, others, (_, left) in zip(known.rows, known.left_out, trained, folds, strict=True)
+            ]
             self._left_out = folds, left_out
         return self._left_out[1]
 

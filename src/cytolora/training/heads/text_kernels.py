@@ -24,7 +24,7 @@ TIP_START = (2.0, 1.0)
 _PROKER = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 """By images of each class, beta and lambda (public code, configs_proker/hyperparameters.json)."""
 _SEARCHED = 2**17
-"""Comparisons of validation with training images at a time; the search takes 30 numbers for each, 32 MB."""
+"""Comparisons of validation with training images at a time; the search takes 30 numbers for each of a class, 32 MB."""
 MAX_SOLVED = 10_000
 """Training images of ProKeR, which solves as many equations: 0.8 GB and a minute there."""
 
@@ -76,26 +76,27 @@ def _votes_at(
     weights, index = classes.max(dim=1)
     order = index.argsort(stable=True)  # images of a class side by side
     apart = (1 - cosines[:, order]).numpy()
-    large = _powers(np.exp(-TIP_BETAS[0] * apart), np.exp(-step * side * apart), side)
-    small = _powers(np.ones_like(apart), np.exp(-step * apart), side)
-    votes = torch.zeros(side * side, len(cosines), classes.shape[1], dtype=torch.float64)
+    votes = np.zeros((classes.shape[1], len(cosines), side, side))
     start = 0
     for label, size in zip(
         *(found.tolist() for found in index[order].unique_consecutive(return_counts=True)), strict=True
     ):
-        of_class = slice(start, start + size)
-        products = large[:, :, of_class] @ small[:, :, of_class].transpose(0, 2, 1)
-        votes[:, :, label] = float(weights[order[start]]) * torch.from_numpy(products.reshape(len(cosines), -1).T)
+        own = apart[:, start : start + size]
+        large = _powers(np.exp(-TIP_BETAS[0] * own), np.exp(-step * side * own), side)
+        small = _powers(np.ones_like(own), np.exp(-step * own), side)
+        np.matmul(large.transpose(1, 0, 2), small.transpose(1, 2, 0), out=votes[label])
+        votes[label] *= float(weights[order[start]])
         start += size
-    return torch.cat([first, votes[: len(TIP_BETAS)]])
+    searched = torch.from_numpy(votes).flatten(start_dim=2).permute(2, 1, 0)
+    return torch.cat([first, searched[: len(TIP_BETAS)]])
 
 
-def _powers(start: Likeness, factor: Likeness, number: int) -> Float64[np.ndarray, "queries powers images"]:
+def _powers(start: Likeness, factor: Likeness, number: int) -> Float64[np.ndarray, "powers queries images"]:
     """Returns ``start``, ``start factor``, ``start factor^2`` and so on."""
-    powers = np.empty((len(start), number, start.shape[1]))
-    powers[:, 0] = start
+    powers = np.empty((number, *start.shape))
+    powers[0] = start
     for index in range(1, number):
-        np.multiply(powers[:, index - 1], factor, out=powers[:, index])
+        np.multiply(powers[index - 1], factor, out=powers[index])
     return powers
 
 

@@ -1,8 +1,8 @@
 const WIDTH = 130, HEIGHT = 146, AROUND = 2;  // a cell with its gap, pixels; rows drawn beyond the window
 const { classes, keys, cells: packed } = JSON.parse($("data").textContent);
 $("data").remove();
-const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn], place) =>
-  ({ place, path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, set: null }));
+const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, surroundings], place) =>
+  ({ place, path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, surroundings, set: null }));
 const storage = `cytolora-review-${document.body.dataset.page}`, steps = `${storage}-steps`;
 const MAX_STEPS = 1000;  // that can be undone after the window was closed
 let shown = [], chosen = 0, undone = [], done = [];
@@ -186,7 +186,7 @@ const doAgain = () => change(undone, done, "to");
 
 function enlarged() {
   const cell = shown[chosen];
-  return cell && cell.picture ? { source: cell.picture, name: cell.path, isOwn: cell.isOwn } : null;
+  return cell && cell.picture ? { source: cell.picture, name: cell.path, isOwn: cell.isOwn, surroundings: cell.surroundings } : null;
 }
 
 function goByKey(key) {
