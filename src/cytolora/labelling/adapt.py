@@ -22,7 +22,7 @@ from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Split
 from cytolora.errors import ConfigError, DataError
 from cytolora.labelling.apart import tell
-from cytolora.labelling.features import Space, is_of_cells, listed, load_features, open_features, unit_rows, usable
+from cytolora.labelling.features import Space, is_of_cells, listed, load_features, unit_rows, usable
 from cytolora.labelling.project import FEATURES, Project, read_project
 
 FOLDER, _ABOUT = "lora", "about.json"
@@ -53,13 +53,13 @@ def load_adapted(project: Project) -> Space | None:
     folder = project.folder / FOLDER
     try:
         about = parse_spec(read_json((folder / _ABOUT).read_bytes()), _About, str(folder / _ABOUT))
-    except FileNotFoundError:
-        return None
-    except ConfigError as error:
+        features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
+    except ConfigError as error:  # names the file, and what is wrong in it
         raise DataError(f"{error} Remove {folder}, and train LoRA again.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / _ABOUT} is damaged: {error}. Remove {folder}, and train LoRA again.") from error
-    features = open_features(folder / FEATURES)
+        if not folder.exists():
+            return None
+        raise DataError(f"{folder} is damaged: {error}. Remove it, and train LoRA again.") from error
     if not is_of_cells(features, len(project.names)):
         return None
     name = f"{about.model} with LoRA of {counted(len(about.trained_on), 'label')}"
