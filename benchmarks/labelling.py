@@ -84,6 +84,7 @@ def divided(project: Project, seed: int, share: float) -> Project:
         groups=project.groups,
         is_test=shares.is_test,
         order=shares.order,
+        cells_sha256="",  # no journal is opened
     )
 
 

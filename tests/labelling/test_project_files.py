@@ -163,5 +163,5 @@ def test_what_lora_wrote_is_checked(project: Path):
     (project / "lora").mkdir()
     about = {"model": "nano", "learning_rate": 1, "num_steps": 1, "trained_on": 5}
     (project / "lora" / "about.json").write_text(json.dumps(about))
-    with pytest.raises(DataError, match=r"trained_on: .*Remove .*lora, and train LoRA again\.$"):
+    with pytest.raises(DataError, match=r"trained_on: .*Remove it, and train LoRA again\.$"):
         load_adapted(read_project(project))

@@ -55,7 +55,7 @@ def load_adapted(project: Project) -> Space | None:
         about = parse_spec(read_json((folder / _ABOUT).read_bytes()), _About, str(folder / _ABOUT))
         features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
     except ConfigError as error:  # names the file, and what is wrong in it
-        raise DataError(f"{error} Remove {folder}, and train LoRA again.") from error
+        raise DataError(f"{folder} is damaged: {error} Remove it, and train LoRA again.") from error
     except (OSError, ValueError) as error:
         if not folder.exists():
             return None
