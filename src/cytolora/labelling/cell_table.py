@@ -1,16 +1,15 @@
 """Table of the cells of a project, ``cells.csv``: names, groups and shares, bound to the journal by their hash."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from cytolora.core.delimited import csv_line, read_table
+from cytolora.core.delimited import Row, csv_line, read_table
 from cytolora.core.files import sha256_text
 from cytolora.errors import DataError
 from cytolora.labelling.shares import Shares
@@ -35,18 +34,22 @@ class CellTable:
     @cached_property
     def sha256(self) -> str:
         """Hash of what the table says, not of how it is written; numbers of cells mean something beside it alone."""
-        return sha256_text(json.dumps(self._rows()))
+        return _hash(self._rows())
 
     def text(self) -> str:
         """Returns the table as it is written."""
         return "".join(map(csv_line, [_COLUMNS, *self._rows()]))
 
-    def _rows(self) -> list[list[Any]]:
-        rank = {int(cell): place for place, cell in enumerate(self.order, start=1)}
-        return [
-            [name, group, _SHARES[int(self.is_test[cell])], rank.get(cell)]
-            for cell, (name, group) in enumerate(zip(self.names, self.groups, strict=True))
-        ]
+    def _rows(self) -> list[list[str]]:
+        draws = dict(zip(self.order.tolist(), map(str, range(1, len(self.order) + 1)), strict=True))
+        shares = (_SHARES[is_test] for is_test in self.is_test.tolist())
+        cells = enumerate(zip(self.names, self.groups, shares, strict=True))
+        return [[name, group, share, draws.get(cell, "")] for cell, (name, group, share) in cells]
+
+
+def _hash(rows: Iterable[Iterable[str]]) -> str:
+    """Hashes rows of a table; none of its texts holds a NUL (``core.delimited``)."""
+    return sha256_text("\0".join(chain.from_iterable(rows)))
 
 
 def cell_table(names: Sequence[str], groups: Sequence[str], shares: Shares) -> CellTable:
@@ -64,29 +67,37 @@ def read_cell_table(path: Path, sha256: str) -> CellTable:
         DataError: If it is damaged, or says something else than when the project was made.
     """
     rows = sorted(read_table(path, _COLUMNS, keep_blanks=True).rows, key=lambda row: row[1]["path"])
-    drawn: dict[int, int] = {}
-    for cell, (line, row) in enumerate(rows):
-        where = f"{path}, line {line}"
-        _check_row(where, row, rows[cell - 1][1]["path"] if cell else "")
-        if row["share"] == "test":
-            draw = int(row["draw"])
-            if drawn.setdefault(draw, cell) != cell:
-                raise DataError(f"{where}: draw {draw} is there twice, expected each number once. {_RESTORE}")
-    if not rows or sorted(drawn) != list(range(1, len(drawn) + 1)):
-        found = f"{len(drawn)} test cells whose draws do not count from 1 to {len(drawn)}" if rows else "no cell"
-        raise DataError(f"{path} has {found}: rows are missing or were changed. {_RESTORE}")
-    table = CellTable(
+    is_as_made = bool(sha256) and sha256 == _hash([row[column] for column in _COLUMNS] for _, row in rows)
+    if not is_as_made:
+        _check_rows(path, rows)
+        if sha256:
+            raise DataError(
+                f"{path} lists other cells, groups or draws than when the project was made ({len(rows)} cells now): "
+                f"labels would go to other cells. {_RESTORE}"
+            )
+    drawn = sorted((int(row["draw"]), cell) for cell, (_, row) in enumerate(rows) if row["draw"])
+    return CellTable(
         names=tuple(row["path"] for _, row in rows),
         groups=tuple(row["group"] for _, row in rows),
         is_test=np.array([row["share"] == "test" for _, row in rows]),
-        order=np.array([drawn[draw] for draw in sorted(drawn)], dtype=np.int64),
+        order=np.array([cell for _, cell in drawn], dtype=np.int64),
     )
-    if sha256 not in ("", table.sha256):
-        raise DataError(
-            f"{path} lists other cells, groups or draws than when the project was made ({len(rows)} cells now): labels "
-            f"would go to other cells. {_RESTORE}"
-        )
-    return table
+
+
+def _check_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Raises a DataError for rows, sorted by path, that no table of a project has; with the line."""
+    draws, before = set[int](), ""
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        _check_row(where, row, before)
+        before = row["path"]
+        if row["share"] == "test":
+            if int(row["draw"]) in draws:
+                raise DataError(f"{where}: draw {row['draw']} is there twice, expected each number once. {_RESTORE}")
+            draws.add(int(row["draw"]))
+    if not rows or draws != set(range(1, len(draws) + 1)):
+        found = f"{len(draws)} test cells whose draws do not count from 1 to {len(draws)}" if rows else "no cell"
+        raise DataError(f"{path} has {found}: rows are missing or were changed. {_RESTORE}")
 
 
 def _check_row(where: str, row: Mapping[str, str], before: str) -> None:

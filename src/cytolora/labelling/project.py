@@ -166,7 +166,7 @@ def read_project(folder: Path) -> Project:
         groups=table.groups,
         is_test=table.is_test,
         order=table.order,
-        cells_sha256=table.sha256,
+        cells_sha256=about.cells_sha256 or table.sha256,
     )
 
 
