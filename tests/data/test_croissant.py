@@ -73,6 +73,22 @@ def test_the_description_has_what_the_specification_requires_but_what_nobody_tol
     assert not issues.errors
 
 
+def test_what_is_missing_is_one_text_and_the_file_is_called_json(cells: Path, capsys: pytest.CaptureFixture[str]):
+    (cells / "notes.txt").write_text("notes")
+    Image.new("RGB", (8, 8)).save(cells / "overview.png")
+    described = cells / "croissant.json"
+    assert cli("check", cells, "--croissant", described, "--quiet") == 1, "there are findings"
+    missing = json.loads(described.read_text(encoding="utf-8"))["rai:dataCollectionMissingData"]
+    assert isinstance(missing, str)
+    assert "1 image that manifest.csv does not list is left out" in missing
+    assert "1 file that is no image is not read" in missing
+    issues = mlcroissant.Dataset(str(described)).metadata.ctx.issues
+    assert not [one for one in (*issues.errors, *issues.warnings) if "cardinality" in str(one)]
+    assert cli("check", cells, "--croissant", cells / "c.txt", "--quiet") == 2
+    assert "name that ends in .json" in " ".join(capsys.readouterr().err.split())
+    assert not (cells / "c.txt").exists()
+
+
 def test_a_published_dataset_says_its_page_licence_and_authors(cells: Path):
     manifest = load_manifest(cells)
     missing = write_croissant(manifest, cells / "c.json", spec=find_dataset("sipakmed"), findings=())

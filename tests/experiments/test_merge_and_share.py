@@ -301,3 +301,35 @@ def test_sharing_says_how_far_it_is(pair: tuple[Path, Path], tmp_path: Path):
     steps = list[int]()
     share(pair[0], tmp_path / "x.zip", on_start=steps.append, on_run=lambda: steps.append(1))
     assert steps == [4, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"), [(("bundle.json",), "a model"), (("hsil/a.png", "nilm/b.png"), "a folder of images by class")]
+)
+def test_runs_are_merged_into_no_folder_of_another_kind(
+    names: tuple[str, ...], kind: str, pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    target = tmp_path / "theirs"
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(b"{}")
+    assert cli("merge", *pair, "--out", target) == 2
+    assert f"theirs is {kind} (it holds" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="Choose another --out"):
+        merge(pair, target)
+    assert set(bytes_of(target)) == set(names)
+
+
+@pytest.mark.parametrize("name", ["cells.zip", "table.parquet"])
+def test_sharing_replaces_its_own_file_and_no_other(name: str, pair: tuple[Path, Path], tmp_path: Path):
+    out = tmp_path / name
+    share(pair[0], out)
+    first = out.read_bytes()
+    share(pair[0], out)
+    assert out.read_bytes() == first
+    with zipfile.ZipFile(out, "w") as packed:
+        packed.writestr("hsil/a.png", b"mine")
+    mine = out.read_bytes()
+    with pytest.raises(ConfigError, match=r"is there and is no .*; it would be lost"):
+        share(pair[0], out)
+    assert out.read_bytes() == mine

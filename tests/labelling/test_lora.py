@@ -1,5 +1,6 @@
 """LoRA in the background of a labelling project: what it trains on, who answers, what is kept when it is stopped."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -50,9 +51,11 @@ def test_an_encoder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_features_of_a_lora_that_are_damaged_are_refused_with_what_to_do(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     (project / FOLDER).mkdir()
-    (project / FOLDER / "about.json").write_text("{")
-    with pytest.raises(DataError, match=r"about.json is damaged.*train LoRA again"):
-        Labelling(project)
+    about = {"model": "nano", "learning_rate": 0.001, "num_steps": 50, "trained_on": [0, 1]}
+    for content in (b"{", b'{"model": 1}', json.dumps(about).encode()):
+        (project / FOLDER / "about.json").write_bytes(content)
+        with pytest.raises(DataError, match=r"lora is damaged: .*Remove it, and train LoRA again"):
+            Labelling(project)
 
 
 def test_penalty_and_temperature_are_chosen_on_cells_that_have_not_shaped_the_features() -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,7 +17,7 @@ from cytolora.core.cache_entries import entries
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.synthetic.dataset import write_synthetic
-from cytolora.errors import DataError
+from cytolora.errors import ConfigError, DataError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.training import embed as embed_module
 from cytolora.training.embed import embed, read_embedding
@@ -70,7 +71,8 @@ def test_a_second_time_loads_no_encoder_and_gives_the_same_bytes(drawn_cells, tm
 def test_an_interruption_leaves_no_file_and_an_old_one_stays(drawn_cells, tmp_path, monkeypatch):
     monkeypatch.setattr("cytolora.training.features._CHUNK", 25)
     out = tmp_path / "cells.parquet"
-    out.write_bytes(b"old")
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata({"cytolora": "{}"}), out)
+    old = out.read_bytes()
     calls = []
 
     def interrupted(*arguments: object) -> object:
@@ -83,8 +85,19 @@ def test_an_interruption_leaves_no_file_and_an_old_one_stays(drawn_cells, tmp_pa
     monkeypatch.setattr(embed_module, "_table", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embed(_session(drawn_cells, tmp_path / "cache"), out)
-    assert out.read_bytes() == b"old"
+    assert out.read_bytes() == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cells.parquet"]
+
+
+@pytest.mark.parametrize(("name", "why"), [("e.csv", "its name ends in"), ("mine.npz", "no file of features")])
+def test_features_replace_no_other_file_and_are_written_under_the_name_of_their_format(
+    name: str, why: str, drawn_cells, tmp_path
+):
+    out = tmp_path / name
+    out.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=why):
+        embed(_session(drawn_cells, tmp_path / "cache"), out)
+    assert out.read_bytes() == b"mine"
 
 
 def test_images_without_labels_are_taken_from_all_sub_folders(drawn_cells, tmp_path):

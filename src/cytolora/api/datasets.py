@@ -136,8 +136,11 @@ def check(
     """
     from cytolora.classifier.fit.usable import audited
     from cytolora.core.files import write_text
+    from cytolora.data.targets import check_target
 
     page, progress = as_path_or_none(page, "page"), progress or default_progress()
+    if page is not None:
+        check_target(page, option="page")
     manifest = _manifest(data, dataset, split=split, label_map=label_map, pool=pool, reading=reading)
     progress.begin("looking at images", len(manifest.samples), "images")
     found = audited(manifest, on_image=lambda: progress.done(1))

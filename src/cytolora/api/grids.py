@@ -30,6 +30,7 @@ from cytolora.core.progress import Progress
 from cytolora.core.strict_json import read_json
 from cytolora.core.tables import html_table, to_pandas
 from cytolora.data.pooling import pool_of, pooled
+from cytolora.data.targets import STORE, check_shared
 from cytolora.errors import ConfigError, StoreError, unknown_name
 from cytolora.experiments import claims
 from cytolora.experiments.batch_division import WHOLE, BatchDivision
@@ -219,6 +220,7 @@ def run_grid(
     division.check(plan.runs)
     if plan.jobs:
         chosen.check_ready(workers)
+        check_shared(out, STORE)
         require_writable(out)  # now, not after the first run; a finished store may be one to read
     if any([inputs.fetch_weights(job.backbone, progress) for job in plan.jobs]):  # noqa: C419  (all of them are fetched)
         plan = _checked_plan(spec, store, inputs)  # their hashes are known only now

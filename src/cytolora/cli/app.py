@@ -4,12 +4,13 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from cytolora.cli.command_line import command_line
 from cytolora.cli.console import Console, make_console, print_any_text
 from cytolora.cli.hub_retries import one_line_of_retries
 from cytolora.cli.library_warnings import folded
+from cytolora.cli.targets import check_numbers
 from cytolora.core.cache_damage import one_notice
 from cytolora.core.stopping import StoppedError
 from cytolora.errors import CytoloraError, how_to_install
@@ -24,6 +25,7 @@ app = App(
     help="Adapt vision foundation models to cytology: fit, calibrate, evaluate and compare classifiers of cells from "
     "few labels.",
     suppress_keyboard_interrupt=False,  # main prints what Ctrl-C leaves
+    default_parameter=Parameter(validator=check_numbers),
     help_epilogue="Start with `cytolora demo --out demo`, which needs no data and no network.",
 )
 _COMMANDS = {

@@ -5,10 +5,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from cytolora.cli.targets import shared
 from cytolora.core.cache_folder import default_cache, set_limit
+from cytolora.data.targets import IMAGES, STORE
 from cytolora.errors import ConfigError
 
 VARIABLE = "CYTOLORA_CACHE_LIMIT"
@@ -38,7 +41,7 @@ class LimitOptions:
 class CacheOptions(LimitOptions):
     """Folder and bound of what is kept to be read again."""
 
-    cache: Path | None = None
+    cache: Annotated[Path | None, shared(STORE, IMAGES, option="--cache")] = None
     """Folder of decoded images, features and trained adapters; the user's cache folder by default. `RUNS/.cache`
     shares those of runs. May be deleted at any time."""
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cytolora.api.grids import compare as compare_stored
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import Several
+from cytolora.cli.targets import shared
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import staged_together
 from cytolora.display.format import escape_markdown
@@ -31,7 +32,7 @@ def compare(
     dataset: Annotated[Sequence[str], Several] = (),
     metric: Metric = "accuracy",
     best: Annotated[bool, Parameter(negative="")] = False,
-    out: Path | None = None,
+    out: Annotated[Path | None, shared()] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compares stored runs in pairs on the same test images: difference, 95 % interval, p corrected for many pairs.

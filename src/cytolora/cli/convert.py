@@ -9,6 +9,7 @@ from cytolora.cli.console import make_console
 from cytolora.cli.options import AS_IT_STANDS, ReadingOptions
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced
 from cytolora.core.findings import problems
 from cytolora.core.text import counted
 from cytolora.data.datasets import load_manifest
@@ -22,7 +23,7 @@ def convert(
     /,
     *,
     to: str,
-    out: Path,
+    out: Annotated[Path, replaced()],
     dataset: str | None = None,
     split: Path | None = None,
     map_: Annotated[Path | None, Parameter(name="--map")] = None,

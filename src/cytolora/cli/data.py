@@ -9,10 +9,12 @@ from cyclopts import App, Parameter
 from cytolora.cli.console import make_console
 from cytolora.cli.options import Several
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import shared
 from cytolora.core.progress import Progress
 from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.download import ZENODO, fetch, remote_files
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.targets import IMAGES
 from cytolora.errors import ConfigError
 
 app = App(name="data", help="Downloads datasets.")
@@ -23,7 +25,7 @@ def download(
     name: str,
     /,
     *,
-    to: Path,
+    to: Annotated[Path, shared(IMAGES, option="--to")],
     only: Annotated[tuple[str, ...], Several] = (),
     mirror: str = ZENODO,
     quiet: Annotated[bool, Parameter(negative="")] = False,

@@ -15,6 +15,7 @@ from cytolora.cli.feature_options import NO_FEATURES, FeatureOptions, reader
 from cytolora.cli.options import AS_IT_STANDS, ONE_DATASET, PoolOptions, ReadingOptions
 from cytolora.cli.print_findings import print_conclusion, print_findings
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced
 from cytolora.config.run import SUBSETS, SplitSpec
 from cytolora.core.files import write_text
 from cytolora.core.finding_kinds import EVERY_DATASET
@@ -47,8 +48,8 @@ def check(
     pooling: PoolOptions = ONE_DATASET,
     reading: ReadingOptions = AS_IT_STANDS,
     strict: Annotated[bool, Parameter(negative="")] = False,
-    page: Path | None = None,
-    croissant: Path | None = None,
+    page: Annotated[Path | None, replaced("--page")] = None,
+    croissant: Annotated[Path | None, replaced("--croissant")] = None,
     alike: FeatureOptions = NO_FEATURES,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -116,7 +117,7 @@ def split(
     path: Path | None = None,
     /,
     *,
-    out: Path | None = None,
+    out: Annotated[Path | None, replaced()] = None,
     dataset: str | None = None,
     by: Literal["group", "image"] = "group",
     ratios: str = "60/20/20",
@@ -127,7 +128,7 @@ def split(
     reading: ReadingOptions = AS_IT_STANDS,
     canonical: Annotated[bool, Parameter(negative="")] = False,
     verify: str | None = None,
-    croissant: Path | None = None,
+    croissant: Annotated[Path | None, replaced("--croissant")] = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Divides a dataset into train, val and test, stratified by class, each group whole; writes the split to a file.

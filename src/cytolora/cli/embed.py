@@ -18,6 +18,7 @@ from cytolora.cli.options import (
     WeightOptions,
 )
 from cytolora.cli.shard_options import ONE_FILE, ShardOptions, machine_of_driver
+from cytolora.cli.targets import replaced
 from cytolora.core.arguments import is_url
 from cytolora.core.findings import gravest_first
 from cytolora.core.text import counted
@@ -33,7 +34,7 @@ def embed(
     path: str,
     /,
     *,
-    out: Path,
+    out: Annotated[Path, replaced()],
     model: str | None = None,
     dataset: str | None = None,
     unlabelled: Annotated[bool, Parameter(negative="")] = False,
@@ -66,7 +67,7 @@ def embed(
         file://: the extra cloud).
     out
         Parquet file to write: path, label, subset, group, sha256, features; the metadata names model and weights. Or
-        AnnData (.h5ad, extra `exchange`), or NumPy (.npz).
+        AnnData (.h5ad, extra `exchange`), or NumPy (.npz). Earlier features are replaced, and no other file.
         With --engine, --workers or --shard-size a folder of such files, which are read as one table; it is what a
         second call reads instead of the cache, and an image that cannot be read is a row with an error.
     model
@@ -84,9 +85,10 @@ def embed(
     """
     from cytolora.cli.print_findings import print_findings
     from cytolora.cli.progress import show_progress
-    from cytolora.cli.session import check_no_model, open_session, read_manifest
+    from cytolora.cli.session import open_session, read_manifest
     from cytolora.data.remote import check_url
     from cytolora.errors import ConfigError
+    from cytolora.training.embed import check_out
     from cytolora.training.embed import embed as write
     from cytolora.training.embed import unlabelled as list_images
 
@@ -118,7 +120,7 @@ def embed(
         raise ConfigError(f"{path} is a URL, of which features are written in shards: add --shard-size or --workers.")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; name a file, such as {out / 'features.parquet'}.")
-    check_no_model(out.parent)
+    check_out(out)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = (

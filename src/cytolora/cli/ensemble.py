@@ -12,6 +12,7 @@ from cytolora.api.ensembles import Ensembles
 from cytolora.api.ensembles import ensemble as make
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.options import Several
+from cytolora.cli.targets import shared
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import staged_together
 from cytolora.experiments.store import require_writable, unwritable
@@ -35,7 +36,7 @@ def ensemble(
     method: Annotated[Sequence[str], Several] = (),
     shots: Annotated[Sequence[int], Several] = (),
     metric: Metric = "accuracy",
-    out: Path | None = None,
+    out: Annotated[Path | None, shared()] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Averages the class probabilities of stored runs, beside each member with paired differences. Trains nothing.

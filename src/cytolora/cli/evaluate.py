@@ -22,6 +22,7 @@ from cytolora.cli.own_backbones import open_bundle
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.print_metrics import print_metrics, print_statement
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced
 
 
 def evaluate(
@@ -34,7 +35,7 @@ def evaluate(
     split: Path | None = None,
     subset: Literal["train", "val", "test"] | None = None,
     seen: Literal["refuse", "mark", "drop"] = "refuse",
-    page: Path | None = None,
+    page: Annotated[Path | None, replaced("--page")] = None,
     precision: OfFeatures = "auto",
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,

@@ -31,9 +31,11 @@ from cytolora.cli.options import (
 )
 from cytolora.cli.print_findings import print_stored
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced, shared
 from cytolora.core.stopping import heeding_signals
 from cytolora.core.text import counted
 from cytolora.data.pooling import Pool, account
+from cytolora.data.targets import IMAGES, STORE
 from cytolora.experiments.batch_division import BatchDivision
 from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
@@ -54,7 +56,7 @@ def plan(
     grid: str,
     /,
     *,
-    out: Path = Path("runs"),
+    out: Annotated[Path, shared(STORE)] = Path("runs"),
     axes: AxisOptions = NO_CHANGE,
     inputs: InputOptions = NO_INPUTS,
     reading: ReadingOptions = AS_IT_STANDS,
@@ -112,7 +114,7 @@ def run(
     grid: str,
     /,
     *,
-    out: Path = Path("runs"),
+    out: Annotated[Path, shared(STORE)] = Path("runs"),
     axes: AxisOptions = NO_CHANGE,
     inputs: InputOptions = NO_INPUTS,
     reading: ReadingOptions = AS_IT_STANDS,
@@ -235,7 +237,7 @@ def report(
     runs: Path,
     /,
     *,
-    out: Path = Path("report"),
+    out: Annotated[Path, replaced()] = Path("report"),
     data: Annotated[tuple[str, ...], Several] = (),
     checklist: Annotated[tuple[str, ...], Several] = (),
     reading: ReadingOptions = AS_IT_STANDS,
@@ -264,7 +266,9 @@ def report(
     make_console().print(f"{written.path}")
 
 
-def demo(*, out: Path = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
+def demo(
+    *, out: Annotated[Path, shared(IMAGES)] = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False
+) -> None:
     """Runs a small experiment on drawn cells with the built-in backbone: no data, no network, minutes on two cores.
 
     Example:

@@ -13,6 +13,7 @@ from cytolora.cli.console import make_console
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, Several, WeightOptions
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced
 from cytolora.core.text import counted
 
 
@@ -21,7 +22,7 @@ def export(
     /,
     *,
     to: Literal["onnx", "timm", "peft"],
-    out: Path,
+    out: Annotated[Path, replaced()],
     images: Annotated[Sequence[Path], Several] = (),
     force_licence: Annotated[bool, Parameter(negative="")] = False,
     precision: OfFeatures = "auto",

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from cytolora.cli.options import THIS_MACHINE, CheckpointOptions, add_backbones, pairs
+from cytolora.cli.targets import shared
 from cytolora.core.progress import Progress
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.quality.audit import Features
 from cytolora.data.quality.duplicates import MIN_SIMILARITY
+from cytolora.data.targets import STORE
 from cytolora.errors import ConfigError
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.training.resources import Inputs
@@ -27,7 +29,7 @@ class FeatureOptions(CheckpointOptions):
 
     model: str | None = None
     """Backbone whose features are compared too (`cytolora ls models`): finds what was cut out at another place."""
-    out: Path = Path("runs")
+    out: Annotated[Path, shared(STORE)] = Path("runs")
     """Folder of stored runs; features are kept in its cache, and runs share them."""
     similarity: float = MIN_SIMILARITY
     """Cosine of centred features from which two images are near duplicates; the best value differs by model."""

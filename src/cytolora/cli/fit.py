@@ -25,6 +25,7 @@ from cytolora.cli.options import (
 from cytolora.cli.own_backbones import add_own
 from cytolora.cli.print_metrics import print_members, print_metrics, print_readers, print_repeats, print_statement
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced
 from cytolora.config.method_kinds import ReaderLabels, Weighting
 from cytolora.data.pooling import Pool
 
@@ -33,7 +34,7 @@ def fit(
     path: Path | None = None,
     /,
     *,
-    out: Path = Path("model"),
+    out: Annotated[Path, replaced()] = Path("model"),
     dataset: str | None = None,
     model: str | None = None,
     method: str | None = None,

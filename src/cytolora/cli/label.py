@@ -13,6 +13,7 @@ from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import make_console
 from cytolora.cli.listening import listening, run_service
 from cytolora.cli.options import Several, pairs
+from cytolora.cli.targets import replaced
 from cytolora.errors import ConfigError, missing_package
 
 _HOST = "127.0.0.1"
@@ -22,7 +23,7 @@ def label(
     cells: Path,
     /,
     *,
-    out: Path | None = None,
+    out: Annotated[Path | None, replaced()] = None,
     classes: Annotated[Sequence[str], Several] = (),
     like: str | None = None,
     model: str = "nano",

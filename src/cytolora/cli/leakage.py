@@ -21,6 +21,7 @@ from cytolora.cli.options import (
     pairs,
 )
 from cytolora.cli.print_findings import print_findings
+from cytolora.cli.targets import replaced
 
 if TYPE_CHECKING:
     from cytolora.classifier.leakage.report import LeakageReport
@@ -38,7 +39,7 @@ def leakage(
     head: Literal["gda", "nearest-mean"] = "gda",
     repeats: int = 10,
     seed: int = 0,
-    page: Path | None = None,
+    page: Annotated[Path | None, replaced("--page")] = None,
     precision: OfFeatures = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,

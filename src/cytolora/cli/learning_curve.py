@@ -19,6 +19,7 @@ from cytolora.cli.options import (
     WeightOptions,
 )
 from cytolora.cli.print_findings import print_findings
+from cytolora.cli.targets import shared
 from cytolora.core.findings import gravest_first
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def learning_curve(
     model: str | None = None,
     dataset: str | None = None,
     split: Path | None = None,
-    out: Path | None = None,
+    out: Annotated[Path | None, shared()] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
@@ -77,11 +78,9 @@ def learning_curve(
     from cytolora.classifier.learning_curve.forecast import check_target, forecast, plain
     from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_classifiers
     from cytolora.cli.progress import show_progress
-    from cytolora.cli.session import check_no_model, open_session, read_manifest
+    from cytolora.cli.session import open_session, read_manifest
 
     check_target(target)
-    if out is not None:
-        check_no_model(out)
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = read_manifest(path, dataset, split, reading)

@@ -19,6 +19,7 @@ from cytolora.cli.slides import (
     refuse_slides,
     slides_of,
 )
+from cytolora.cli.targets import replaced
 from cytolora.core.arguments import is_url
 from cytolora.errors import ConfigError
 
@@ -31,8 +32,8 @@ def predict(
     paths: Annotated[tuple[str, ...], Parameter(negative="")],
     /,
     *,
-    out: Path,
-    page: Path | None = None,
+    out: Annotated[Path, replaced()],
+    page: Annotated[Path | None, replaced("--page")] = None,
     cells: Path | None = None,
     crop_um: float | None = None,
     mpp: float | None = None,

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from cytolora.cli.console import make_console
 from cytolora.cli.listening import listening, run_service
 from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightOptions
 from cytolora.cli.print_findings import print_findings
+from cytolora.cli.targets import number, replaced
 from cytolora.core.text import counted
 from cytolora.errors import missing_package
 
 if TYPE_CHECKING:
     from cytolora.classifier.inference.predictor import Predictor
 
-_Positive = Parameter(validator=Number(gt=0))
+_Positive = number(gt=0)
 
 
 def serve(
@@ -26,7 +26,7 @@ def serve(
     /,
     *,
     host: str = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    port: Annotated[int, number(gte=0, lte=65535)] = 8000,
     token_file: Path | None = None,
     root_path: str = "",
     max_body_mb: Annotated[float, _Positive] = 2,
@@ -34,10 +34,12 @@ def serve(
     max_images: Annotated[int, _Positive] = 64,
     max_queue: Annotated[int, _Positive] = 256,
     max_batch: Annotated[int, _Positive] = 32,
-    max_wait_ms: Annotated[float, Parameter(validator=Number(gte=0))] = 5,
+    max_wait_ms: Annotated[float, number(gte=0)] = 5,
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
-    request_log: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,  # - is standard output
+    request_log: Annotated[
+        Path | None, Parameter(allow_leading_hyphen=True), replaced("--request-log")
+    ] = None,  # - is standard output
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
     threads: int | None = None,

@@ -6,8 +6,6 @@ import torch
 
 from cytolora.api.session import choose_backbone
 from cytolora.api.session import open_session as open_features
-from cytolora.classifier.bundle.files import CONTENTS
-from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.console import make_console
 from cytolora.cli.machine import resolve_device
 from cytolora.cli.options import MachineOptions, OfFeatures, ReadingOptions, WeightOptions, add_backbones, pairs
@@ -15,7 +13,6 @@ from cytolora.core.progress import Progress
 from cytolora.data.datasets import load_manifest
 from cytolora.data.manifest import Manifest
 from cytolora.data.splitting.split_files import read_split
-from cytolora.errors import ConfigError
 from cytolora.models.backbones.registry import BackboneSpec, read_backbone_file
 from cytolora.training.resources import Inputs
 from cytolora.training.session import Session
@@ -25,13 +22,6 @@ def read_manifest(path: Path, dataset: str | None, split: Path | None, reading: 
     """Reads a dataset, and the file that says which image is for what."""
     manifest = load_manifest(path, dataset, reading=reading.options())
     return manifest if split is None else read_split(split, manifest)
-
-
-def check_no_model(folder: Path) -> None:
-    """Raises a ConfigError if a folder is a bundle or an export: with another file in it, it would never open again."""
-    for name in (CONTENTS, EXPORT):
-        if (folder / name).exists():
-            raise ConfigError(f"{folder} is a model (it holds {name}) and takes no other files. Choose another --out.")
 
 
 def open_session(

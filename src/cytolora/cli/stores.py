@@ -7,7 +7,9 @@ from cyclopts import Parameter
 
 from cytolora.cli.console import make_console
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced, shared
 from cytolora.core.text import counted
+from cytolora.data.targets import STORE
 from cytolora.experiments.merge import Merged
 from cytolora.experiments.merge import merge as merge_stores
 from cytolora.experiments.share import share as share_store
@@ -17,7 +19,7 @@ def merge(
     stores: Annotated[list[Path], Parameter(negative="")],
     /,
     *,
-    out: Path,
+    out: Annotated[Path, shared(STORE)],
     keep_first: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -36,7 +38,8 @@ def merge(
     stores
         Folders of stored runs.
     out
-        Folder for all of them; may hold runs already, which stay, but for test scores at a rate that is not chosen.
+        Folder for all of them; may hold runs already, which stay, but for test scores at a rate that is not chosen. One
+        that is something else, such as a model or images by class, is refused.
     keep_first
         Where results of one run differ, keeps those in the folder of --out, or of the first store that has them;
         without it nothing is written, and those runs are named.
@@ -72,7 +75,7 @@ def share(
     runs: Path,
     /,
     *,
-    out: Path,
+    out: Annotated[Path, replaced()],
     weights: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -89,7 +92,7 @@ def share(
         Folder of stored runs.
     out
         results.zip, which unpacks to a folder for `report`, `compare` and `merge`; or predictions.parquet: a row for
-        every run, image and class.
+        every run, image and class. An earlier one is replaced, and no other file.
     weights
         Puts adapters and heads into the zip file, too.
     quiet

@@ -10,6 +10,8 @@ from cyclopts import App, Parameter
 from cytolora.cli.catalogue import print_plugin_problems
 from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import shared
+from cytolora.data.targets import CHECKPOINTS
 from cytolora.models.backbones.registry import BACKBONES, BackboneSpec
 from cytolora.models.checkpoints.hub import fetch as fetch_from_hub
 from cytolora.models.checkpoints.hub import fetch_neighbours, fetch_vocabulary, find, intact
@@ -62,7 +64,11 @@ def list_(
 
 
 @app.command
-def fetch(*names: str, to: Path, quiet: Annotated[bool, Parameter(negative="")] = False) -> None:
+def fetch(
+    *names: str,
+    to: Annotated[Path, shared(CHECKPOINTS, option="--to")],
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
     """Copies checkpoints into one folder for a site without a network, with a manifest of hashes, licences and gates.
 
     Those in the hub's cache are copied; the others are downloaded into it first. Configurations beside them

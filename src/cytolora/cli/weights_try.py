@@ -14,6 +14,7 @@ from cytolora.cli.console import PlainTable, make_console
 from cytolora.cli.machine import resolve_device
 from cytolora.cli.options import THIS_MACHINE, MachineOptions, Several, add_backbones, pairs
 from cytolora.cli.progress import show_progress
+from cytolora.cli.targets import replaced
 from cytolora.core.files import write_json
 from cytolora.errors import ConfigError
 
@@ -36,7 +37,7 @@ def try_(
     backbone_file: Annotated[Sequence[Path], Several] = (),
     data: Annotated[Sequence[str], Several] = (),
     steps: int = DEFAULT_STEPS,
-    out: Path | None = None,
+    out: Annotated[Path | None, replaced()] = None,
     machine: MachineOptions = THIS_MACHINE,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,

@@ -91,7 +91,7 @@ FILES = _kinds(
     ),
     (
         *(204, "outside-classes", "warning"),
-        "Images outside the class folders, or that no table lists, are left out.",
+        "Images outside the class folders, that no table lists, or without a label in a file of images, are left out.",
         "Move them into a class, or list them.",
     ),
     (
@@ -190,7 +190,7 @@ LABELS = _kinds(
     (
         *(405, "one-class", "error"),
         "There is one class only.",
-        "A classifier tells two or more apart: make one sub-folder for each class.",
+        "A classifier tells two or more apart: add images of another class.",
     ),
     (
         *(406, "missing-group", "warning"),

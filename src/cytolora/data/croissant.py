@@ -17,6 +17,7 @@ from cytolora.core.findings import Finding
 from cytolora.core.strict_json import read_json
 from cytolora.data.manifest import METADATA_PREFIX, Manifest
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.targets import check_target
 from cytolora.errors import ConfigError
 
 VERSION = "http://mlcommons.org/croissant/1.1"
@@ -68,10 +69,13 @@ def write_croissant(
         The keys that the specification asks for and nobody told.
 
     Raises:
-        ConfigError: If ``path`` lies elsewhere, holds something else, or cannot be written.
+        ConfigError: If ``path`` does not end in .json, lies elsewhere, holds something else, or cannot be written.
     """
     below = _below(manifest.root, path)
+    check_target(path, option="--croissant")
     told = _told_before(path)
+    if path.suffix.lower() not in (".json", ".jsonld"):
+        raise ConfigError(f"--croissant {path} is a JSON file; give it a name that ends in .json.")
     manifest = manifest.with_hashes()
     table, text = path.with_name(f"{path.name}.csv"), _table(manifest, below)
     described = _described(manifest, below, (table.name, sha256_text(text)), spec, list(findings))
@@ -185,7 +189,7 @@ def _responsible(manifest: Manifest, findings: list[Finding]) -> dict[str, Any]:
     bias = [str(one) for one in findings if one.code in _BIASES]
     return {
         "rai:dataManipulationProtocol": f"{division}; images that must stay together in one subset: {groups}",
-        "rai:dataCollectionMissingData": [str(one) for one in findings if one.code.startswith("F")] or [UNKNOWN],
+        "rai:dataCollectionMissingData": " ".join(str(one) for one in findings if one.code.startswith("F")) or UNKNOWN,
         "rai:dataBiases": bias or [UNKNOWN],
         "rai:dataLimitations": [str(one) for one in findings if one.code not in _BIASES] or [UNKNOWN],
         "rai:dataAnnotationProtocol": UNKNOWN,

@@ -38,6 +38,7 @@ def account(path: Path, manifest: Manifest, spec: DatasetSpec) -> tuple[Manifest
     if not path.is_dir():
         beside = _beside_table(path, manifest, used, reals) if spec.name == "csv" else []
         return manifest, [*links, *beside, *_masks_in_use(manifest, used)]
+    used |= set(map(str, spec.sources(path)))
     left = [one for one in walk(path) if str(one.path) not in used and not _belongs(one.path, path, spec)]
     if reals:
         left = _without_read(left, files, reals, dropped)

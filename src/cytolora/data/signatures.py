@@ -25,6 +25,7 @@ _SIGNATURES = (
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),  # the codestream alone
     (b"II\xbc\x01", "JPEG XR"),
     (b"8BPS", "PSD"),
     (b"gimp xcf", "XCF"),

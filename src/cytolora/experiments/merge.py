@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cytolora.core.files import write_bytes
 from cytolora.core.text import counted
+from cytolora.data.targets import STORE, check_shared
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.divisions import FOLDER as DIVISIONS
 from cytolora.experiments.divisions import kept_division, kept_divisions
@@ -95,10 +96,11 @@ def merge(
         on_plan: Called once, before the first.
 
     Raises:
-        ConfigError: If stores have different results for the same run, and ``keep_first`` is not set; nothing is
-            written then.
+        ConfigError: If the target is something else, such as a model or a folder of images, or stores have different
+            results for the same run, and ``keep_first`` is not set; nothing is written then.
         StoreError: If one holds no runs, or a damaged one, or the disk does not take them.
     """
+    check_shared(target, STORE)
     if len({path.resolve() for path in (*stores, target)}) <= len(stores):
         raise ConfigError("A store is named twice, or is the target too. Name each once, and another --out.")
     found = again_if_replaced(lambda: plan_merge(stores, target))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from cytolora.core.files import json_bytes, staged_file
 from cytolora.core.zip_members import undated
+from cytolora.data.targets import check_replaceable_file
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.divisions import FOLDER as DIVISIONS
 from cytolora.experiments.divisions import kept_divisions
 from cytolora.experiments.names import NAMES, names_file, read_names
+from cytolora.experiments.run_folder import SPEC
 from cytolora.experiments.run_table import facts_of
 from cytolora.experiments.store import Store, unwritable
 from cytolora.experiments.stored_run import StoredRun
@@ -60,13 +62,14 @@ def share(
         on_start: Called once before, with the number of runs.
 
     Raises:
-        ConfigError: If ``out`` ends otherwise.
+        ConfigError: If ``out`` ends otherwise, or is a file of another kind.
         StoreError: If there are no finished runs, or one is damaged, or the disk does not take the file.
     """
     if out.suffix not in (".zip", ".parquet"):
         raise ConfigError(f"--out ends in .zip (the store) or .parquet (all predictions), got {out.name!r}.")
     if weights and out.suffix != ".zip":
         raise ConfigError("--weights is for a zip file; a table of predictions holds none.")
+    check_replaceable_file(out, *(_OWN_ZIP if out.suffix == ".zip" else _OWN_TABLE))
     runs = Store(runs_dir).runs_at_once() if runs_dir.is_dir() else []
     if not runs:
         raise StoreError(f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`.")
@@ -85,6 +88,25 @@ def share(
         num_paths=0 if out.suffix == ".parquet" else sum(_names_a_path(run) for run in runs),
         num_hosts=0 if out.suffix == ".parquet" else sum(_names_a_host(run) for run in runs),
     )
+
+
+def _is_zipped_store(path: Path) -> bool:
+    with zipfile.ZipFile(path) as packed:
+        return all(name.startswith(f"{_FOLDER}/") for name in packed.namelist()) and any(
+            name.endswith(f"/{SPEC}") for name in packed.namelist()
+        )
+
+
+def _is_table(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(path).names
+    return {"run", "path", "class", "probability"}.issubset(names)
+
+
+_OWN_ZIP = ("zip file of stored runs", _is_zipped_store)
+_OWN_TABLE = ("table of predictions of stored runs", _is_table)
+"""What is replaced: what this wrote before."""
 
 
 def _names_a_path(run: StoredRun) -> bool:

@@ -20,7 +20,7 @@ from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Split
 from cytolora.errors import ConfigError, DataError
 from cytolora.labelling.apart import tell
-from cytolora.labelling.features import Space, listed, load_features, open_features, unit_rows, usable
+from cytolora.labelling.features import Space, listed, load_features, unit_rows, usable
 from cytolora.labelling.project import FEATURES, Project, read_project
 
 FOLDER, _ABOUT = "lora", "about.json"
@@ -50,11 +50,11 @@ def load_adapted(project: Project) -> Space | None:
     try:
         plain = read_json((folder / _ABOUT).read_bytes())
         about = _About(**{**plain, "trained_on": tuple(plain["trained_on"])})
-    except FileNotFoundError:
-        return None
+        features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / _ABOUT} is damaged: {error}. Remove {folder}, and train LoRA again.") from error
-    features = open_features(folder / FEATURES)
+        if not folder.exists():
+            return None
+        raise DataError(f"{folder} is damaged: {error}. Remove it, and train LoRA again.") from error
     if features.ndim != 2 or len(features) != len(project.names):
         return None
     name = f"{about.model} with LoRA of {counted(len(about.trained_on), 'label')}"

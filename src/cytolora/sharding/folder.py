@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cytolora.core.files import staged_file, write_json
 from cytolora.core.strict_json import read_json
 from cytolora.core.text import counted
+from cytolora.data.targets import check_target
 from cytolora.errors import ConfigError, DataError
 
 MANIFEST = "_manifest.json"
@@ -91,6 +92,7 @@ class ShardFolder:
         Raises:
             ConfigError: If the folder holds other files, or shards of another model, other options or paths.
         """
+        check_target(self.root)
         if self.root.is_file() or (self.root.suffix.lower() in _OF_FILES and not self.root.is_dir()):
             raise ConfigError(
                 f"--out {self.root} is one file, and shards (--engine, --workers, --shard-size) are several in a "

@@ -20,9 +20,10 @@ from cytolora.core.files import canonical_json, sha256_text, staged_file
 from cytolora.core.strict_json import read_json
 from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
 from cytolora.data.manifest import METADATA_PREFIX, Manifest
+from cytolora.data.targets import check_replaceable_file
 from cytolora.data.unlabelled import images_below
-from cytolora.errors import DataError
-from cytolora.training.embedding_files import OTHER_SUFFIXES, write_embedding
+from cytolora.errors import ConfigError, DataError
+from cytolora.training.embedding_files import OTHER_SUFFIXES, is_embedding, write_embedding
 from cytolora.training.features import Chunk
 from cytolora.training.session import Session
 
@@ -31,6 +32,7 @@ _METADATA = b"cytolora"
 _FEATURES = "features"
 _SHA256 = "cytolora_sha256"
 """Key of the checksum in the file's metadata."""
+_PARQUET = ".parquet"
 _ROWS_READ = 32
 """At once."""
 
@@ -65,9 +67,11 @@ def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = 
         Number of images, and width of a feature vector.
 
     Raises:
+        ConfigError: If the file is to be of another kind, or one of another kind is there.
         DataError: If an image cannot be read, or the file cannot be written.
     """
     out = as_path(out, "out")
+    check_out(out)
     if out.suffix.lower() in OTHER_SUFFIXES:
         embedding = collected(session, on_images=on_images)
         write_embedding(embedding, out)
@@ -87,6 +91,22 @@ def embed(session: Session, out: AnyPath, *, on_images: Callable[[int], None] = 
     except OSError as error:
         raise DataError(f"Cannot write {out}: {error.strerror or error}. Nothing half-written stays there.") from error
     return len(session.manifest.samples), feature_dim
+
+
+def check_out(out: Path) -> None:
+    """Raises a ConfigError if features are not written to such a file, or another file is there, which would be lost.
+
+    Better before the work than after it.
+    """
+    suffix, known = out.suffix.lower(), (_PARQUET, *OTHER_SUFFIXES)
+    if suffix not in known:
+        raise ConfigError(f"--out {out.name} is a file of features; its name ends in {', '.join(known)}.")
+    is_own = _is_own if suffix == _PARQUET else is_embedding
+    check_replaceable_file(out, "file of features", is_own)
+
+
+def _is_own(path: Path) -> bool:
+    return _METADATA in (pq.read_schema(path).metadata or {})
 
 
 def collected(session: Session, *, on_images: Callable[[int], None] = lambda images: None) -> Embedding:

@@ -1,6 +1,7 @@
 """Features as files of other libraries: AnnData (``.h5ad``) and NumPy (``.npz``)."""
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,17 @@ def write_npz(embedding: "Embedding", out: Path) -> None:
 _WRITERS: Mapping[str, Callable[["Embedding", Path], None]] = {".h5ad": write_anndata, ".npz": write_npz}
 OTHER_SUFFIXES = tuple(_WRITERS)
 """Of files that are not Parquet, in lower case."""
+
+
+def is_embedding(path: Path) -> bool:
+    """Whether a file, AnnData or NumPy by its suffix, was written here; may raise what reading another one raises."""
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as packed:
+            return {f"{_MADE_FROM}.npy", f"{_FEATURES}.npy"}.issubset(packed.namelist())
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        return f"uns/{_MADE_FROM}" in file
 
 
 def write_embedding(embedding: "Embedding", out: Path) -> None:

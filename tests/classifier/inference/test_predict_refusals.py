@@ -8,7 +8,7 @@ from small_bundle import write_small_bundle
 
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.inference.image_sources import find_images
-from cytolora.classifier.inference.table import predict_table
+from cytolora.classifier.inference.table import check_out, predict_table
 from cytolora.cli.app import main
 from cytolora.errors import ConfigError, DataError
 
@@ -99,3 +99,15 @@ def test_the_command_refuses_a_bundle_that_was_changed_in_one_line(tmp_path, cap
         main(["predict", str(folder), str(tmp_path / "cells"), "--out", str(tmp_path / "out.csv")])
     assert exit_.value.code == 2
     assert "seen.json is not as it was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "cells.parquet"])
+def test_a_table_of_something_else_is_not_replaced(name: str, tmp_path: Path):
+    out = tmp_path / name
+    out.write_text("path,label\na.png,hsil\n")
+    with pytest.raises(ConfigError, match="is there and is no table of predictions; it would be lost"):
+        check_out(out)
+    out.unlink()
+    check_out(out)
+    out.with_suffix(".csv").write_text("path,predicted,hsil\n")
+    check_out(out.with_suffix(".csv"))

@@ -351,7 +351,7 @@ def test_one_class_is_refused_before_any_image_is_looked_at(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["bundle.json", "export.json"])
 def test_nothing_is_written_into_a_model(name, drawn_cells, tmp_path, capsys):
-    (tmp_path / name).write_text("{}")
+    (tmp_path / name).write_text('{"files": {}, "classes": []}')
     assert _labels(str(drawn_cells), "--out", str(tmp_path)) == 2
     assert f"is a model (it holds {name}) and takes no other files" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:

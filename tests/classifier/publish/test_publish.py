@@ -129,7 +129,9 @@ def test_a_folder_is_a_bundle_too_and_is_replaced_by_the_next(fitted: Path, tmp_
     out = tmp_path / "repository"
     assert cytolora.publish(fitted, out) == str(out)
     assert cytolora.load(out).classes == cytolora.load(fitted).classes
-    assert cytolora.publish(out, out) == str(out)
+    assert cytolora.publish(fitted, out) == str(out)
+    with pytest.raises(ConfigError, match="is the bundle itself"):
+        cytolora.publish(out, out)
     (out / "mine.txt").write_text("kept")
     with pytest.raises(ConfigError, match=r"holds mine\.txt, which would be lost"):
         cytolora.publish(fitted, out)
@@ -262,8 +264,15 @@ def test_a_place_that_cannot_be_written_is_named_by_the_option_of_publish(fitted
     for place in ("file", "file/below", "folder"):
         with pytest.raises(ConfigError, match="another --to"):
             cytolora.publish(fitted, tmp_path / place)
-    with pytest.raises(ConfigError, match="lies in the bundle itself"):
+    with pytest.raises(ConfigError, match="is the bundle itself, or lies in it"):
         cytolora.publish(fitted, fitted / "repository")
+    before = sorted(fitted.rglob("*"))
+    with pytest.raises(ConfigError, match="is the bundle itself"):
+        cytolora.publish(fitted, fitted)
+    for address in ("https://huggingface.co/a/b", "HF:a/b", "s3://x/y"):
+        with pytest.raises(ConfigError, match="is an address"):
+            cytolora.publish(fitted, address)
+    assert sorted(fitted.rglob("*")) == before
     assert cytolora.load(fitted).classes
 
 

@@ -22,6 +22,7 @@ from service import (
     statuses_of_the_schema,
 )
 
+import cytolora
 from cytolora.classifier.serve.app import make_app
 from cytolora.classifier.serve.limits import Limits
 
@@ -72,7 +73,8 @@ def test_half_a_character_in_json_and_long_nonsense_are_answered_briefly(model: 
 
 
 @pytest.mark.parametrize(
-    ("content", "name"), [(b"\0\0\0\x18ftypheic", "HEIF"), (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL")]
+    ("content", "name"),
+    [(b"\0\0\0\x18ftypheic", "HEIF"), (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"), (b"\xff\n\xfa\x7f", "JPEG XL")],
 )
 def test_a_format_that_is_not_read_is_refused_by_its_name(model: Colour, content: bytes, name: str):
     refused = ask(make_app(model), "POST", "/v1/predict", files=form(content + bytes(64)))
@@ -195,6 +197,7 @@ def test_the_whole_schema_is_answered_as_it_says(model: Colour, token: str | Non
 
 def test_the_schema_names_every_status_that_the_tests_above_met(model: Colour):
     schema = ask(make_app(model, token=TOKEN), "GET", "/openapi.json").json()
+    assert schema["info"]["version"] == cytolora.__version__
     assert set(schema["paths"]["/v1/predict"]["post"]["responses"]) == {
         "200",
         "400",

@@ -67,6 +67,62 @@ def test_shards_are_read_with_groups_and_subsets(tmp_path: Path):
     assert load_manifest(tmp_path / "test-000000.tar").samples[0].label == "nilm"
 
 
+def _unlabelled_tar(folder: Path) -> Path:
+    return _tar(folder / "cells.tar", {"a.png": _png(1), **_sample("b", "hsil", 2), **_sample("c", "nilm", 3)})
+
+
+def _parquet_of(file: Path, **columns: list[Any]) -> Path:
+    number = len(next(iter(columns.values())))
+    images = [{"bytes": _png(seed), "path": None} for seed in range(number)]
+    pq.write_table(pa.table({"image": images, **columns}), file)
+    return file
+
+
+def test_images_without_a_label_are_left_out_and_counted(tmp_path: Path):
+    for file in (_unlabelled_tar(tmp_path), _parquet_of(tmp_path / "x.parquet", label=["hsil", None, "nilm"])):
+        for _ in range(2):  # the second is of what was unpacked
+            manifest = load_manifest(file)
+            assert sorted(one.label for one in manifest.samples) == ["hsil", "nilm"]
+            found = [one for one in manifest.findings if one.code == "F204"]
+            assert [(one.count, f"{file}: 1 image without a label is left out" in one.text) for one in found] == [
+                (1, True)
+            ]
+        assert len(list(find_images([str(file)]))) == 3, "predicted are all"
+
+
+def test_a_file_whose_labels_are_none_is_named_with_what_was_expected(tmp_path: Path):
+    tar = _tar(tmp_path / "n.tar", {"a.png": _png(1), "a.json": b"{}"})
+    many = _tar(tmp_path / "m.tar", {"a.png": _png(1), "a.json": b'{"label": [1, 2]}'})
+    files = {
+        tar: r"none of its 1 image has a label; expected tar shards with an image and json, cls or txt",
+        many: r"'m/a.png' has several labels, \[1, 2\], expected one",
+        _parquet_of(
+            tmp_path / "f.parquet", label=[0.5, 1.5]
+        ): "has labels of the type double, expected one text or whole",
+        _parquet_of(tmp_path / "l.parquet", label=[[1, 2]]): "has labels of the type list",
+        _parquet_of(tmp_path / "k.parquet", kind=["a"]): "has no column label; its columns are image, kind",
+    }
+    for file, why in files.items():
+        with pytest.raises(DataError, match=why) as caught:
+            load_manifest(file)
+        assert str(file) in str(caught.value)
+        assert "manifest.csv" not in str(caught.value)
+
+
+def test_a_label_beside_other_json_counts(tmp_path: Path):
+    members = {"a.png": _png(1), "a.cls": b"hsil", "a.json": b"[1, 2]", **_sample("b", "nilm", 2)}
+    assert [one.label for one in load_manifest(_tar(tmp_path / "j.tar", members)).samples] == ["hsil", "nilm"]
+
+
+def test_a_file_that_was_cut_off_is_called_damaged(tmp_path: Path):
+    npz = tmp_path / "bloodmnist.npz"
+    np.savez(npz, allow_pickle=False, train_images=_pixels(1, 2, 28, 28, 3))
+    for file in (npz, _parquet_of(tmp_path / "a.parquet", label=["a", "b"])):
+        file.write_bytes(file.read_bytes()[:-40])
+        with pytest.raises(DataError, match=f"{file.name} (is damaged|cannot be read)"):
+            load_manifest(file)
+
+
 def test_webdataset_itself_wrote_this_shard(tmp_path: Path):
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
     with webdataset.TarWriter(str(tmp_path / "cells-000000.tar")) as writer:

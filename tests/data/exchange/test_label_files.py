@@ -152,24 +152,41 @@ def _task(*labels: str, **more: Any) -> dict[str, Any]:
     return {"annotations": [{"result": [one], **more} for one in result], "data": {"image": "1.png"}}
 
 
+def _region(**at: float) -> dict[str, Any]:
+    result = {"type": "choices", "value": {"choices": ["hsil"], **at}}
+    return {"annotations": [{"result": [result]}], "data": {"image": "1.png"}}
+
+
 CVAT = '<annotations><version>1.1</version><meta/><image id="0" name="1.png" '
 CVAT += 'width="24" height="20">{}</image></annotations>'
 SHORT = json.dumps(
     [{"image": "/data/upload/4/0a1b2c3d-1.png", "choice": "hsil", "annotation_id": 7, "annotator": 1, "lead_time": 2.5}]
 )
+SHORT_ID = {"annotation_id": 7, "annotator": 1, "lead_time": 2.5}
 CANCELLED = _task("hsil")
 CANCELLED["annotations"] += _task("nilm", was_cancelled=True)["annotations"]
 LABELLED = {
     "a coco file without a box": {"labels_json": _coco({})},
     "a coco file of one image with a box": {"labels_json": _coco({}, bbox=[0.4, 0, 23.6, 20])},
     "cvat with a box": {"a_xml": CVAT.format('<box label="hsil" xtl="0" ytl="0" xbr="24" ybr="20"/>')},
+    "a choice for a region that is the image": {"tasks_json": json.dumps([_region(x=0, y=0, width=100, height=100)])},
     "the short form": {"tasks_json": SHORT},
     "annotators who agree": {"tasks_json": json.dumps([_task("hsil", "hsil")])},
     "a cancelled annotation": {"tasks_json": json.dumps([CANCELLED])},
     "names of classes": {"labels_json": json.dumps({"labels": {"1": {"label": "hsil", "confidence": 0.5}, "2": None}})},
     "indices of classes": {"labels_json": json.dumps({"classes": ["nilm", "hsil"], "labels": {"1": 1}})},
 }  # fmt: skip
-READERS = ["coco", "coco", "cvat", "label-studio", "label-studio", "label-studio", "fiftyone", "fiftyone"]
+READERS = [
+    "coco",
+    "coco",
+    "cvat",
+    "label-studio",
+    "label-studio",
+    "label-studio",
+    "label-studio",
+    "fiftyone",
+    "fiftyone",
+]
 
 
 @pytest.mark.parametrize(("kind", "reader"), [*zip(LABELLED, READERS, strict=True)])
@@ -185,6 +202,32 @@ def test_what_the_programs_write_themselves_is_read(kind: str, reader: str, tmp_
 
 REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "boxes around cells": ("coco", {"a_json": _coco({}, bbox=[4, 4, 8, 8])}, "boxes around cells"),
+    "a polygon without a box": (
+        "coco",
+        {"a_json": _coco({}, segmentation=[[4, 4, 8, 4, 8, 8]], area=16)},
+        "outlines or points in cells",
+    ),
+    "points without a box": ("coco", {"a_json": _coco({}, keypoints=[4, 4, 2])}, "outlines or points in cells"),
+    "a choice for each region": (
+        "label-studio",
+        {"a_json": json.dumps([_region(x=10, y=10, width=5, height=5)])},
+        "labels of boxes or regions, not a choice",
+    ),
+    "regions in the short form": (
+        "label-studio",
+        {"a_json": json.dumps([{"image": "1.png", **SHORT_ID, "label": [{"x": 1, "rectanglelabels": ["hsil"]}]}])},
+        "labels of regions, not a choice",
+    ),
+    "several choices in the short form": (
+        "label-studio",
+        {"a_json": json.dumps([{"image": "1.png", **SHORT_ID, "choice": {"choices": ["hsil", "nilm"]}}])},
+        "several labels, hsil, nilm",
+    ),
+    "a box of FiftyOne": (
+        "fiftyone",
+        {"labels_json": json.dumps({"labels": {"1": {"label": "hsil", "bounding_box": [0.1, 0.1, 0.2, 0.2]}}})},
+        "a box, a shape or points",
+    ),
     "an unknown category": ("coco", {"a_json": _coco({}, category_id=9)}, "category 9"),
     "an unknown image": ("coco", {"a_json": _coco({}, image_id=9)}, "image 9, which it does not list"),
     "no JSON": ("coco", {"a_json": _coco({})[:-9]}, "Export it again"),
@@ -223,6 +266,12 @@ def test_what_labels_no_whole_image_is_one_line_and_exit_code_2(kind: str, tmp_p
         load_manifest(tmp_path, reader)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("to", "name"), [("fiftyone", "mine.json"), ("cvat", "other.xml")])
+def test_the_file_that_was_read_is_not_called_unread_whatever_its_name(to: str, name: str, cells: Path):
+    _written(cells, to, name)
+    assert not [one.text for one in load_manifest(cells, to).findings if one.code == "F211"]
 
 
 # The command

@@ -16,7 +16,7 @@ from cytolora.data.label_map import LabelMap, apply_label_map
 from cytolora.data.manifest import Manifest
 from cytolora.data.splitting.split_files import images_fingerprint, read_split, write_split
 from cytolora.data.splitting.splits import assign_subsets, draw
-from cytolora.errors import DataError
+from cytolora.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -188,3 +188,11 @@ def test_groups_of_a_split_file_that_are_those_of_the_dataset_are_nothing_to_spe
     cells: Path, tmp_path: Path, groups: tuple[str, ...], named: tuple[str, ...]
 ):
     assert with_groups(cells, tmp_path, groups, named) == []
+
+
+def test_a_table_of_labels_is_not_replaced_by_a_split(divided: Manifest, tmp_path: Path):
+    out = tmp_path / "manifest.csv"
+    out.write_text("path,label,subset\na.png,hsil,train\n")
+    with pytest.raises(ConfigError, match="is there and is no split file; it would be lost"):
+        write_split(divided, out)
+    assert out.read_text().startswith("path,label,subset\na.png")

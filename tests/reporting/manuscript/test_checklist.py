@@ -20,6 +20,8 @@ from cytolora.reporting.pages.page import Section
 from cytolora.reporting.pages.protocol import describe_dataset
 from cytolora.reporting.results.settings import Setting
 
+EVERY = {one.strip().rstrip("/") for _, where in FACTS.values() for one in where.split(",")}
+"""Files of a report that has all."""
 NUM_ITEMS = {"tripod-ai": 52, "claim-2024": 44, "stard-ai": 48}
 
 
@@ -28,7 +30,7 @@ def known(settings: list[Setting], runs_dir: Path) -> Known:
     section = Section(
         facts=describe_dataset(settings), settings=settings, leakage=leakage_section(runs_dir, settings), slug="x"
     )
-    return Known(sections=[section], runs=list(Store(runs_dir).runs()))
+    return Known(sections=[section], runs=list(Store(runs_dir).runs()), files=EVERY)
 
 
 @pytest.mark.parametrize("name", CHECKLISTS)
@@ -61,7 +63,9 @@ def test_what_the_runs_do_not_know_is_not_said(known: Known):
     """No metadata: no subgroups. None left out: no sites. No test set scored: no performance."""
     untested = [replace(one, evaluation=None, runs=tuple(_untested(run) for run in one.runs)) for one in known.settings]
     section = replace(known.sections[0], settings=untested, facts=describe_dataset(untested))
-    answers = {one.item.id: one for one in fill(load("claim-2024"), Known(sections=[section], runs=known.runs))}
+    answers = {
+        one.item.id: one for one in fill(load("claim-2024"), Known(sections=[section], runs=known.runs, files=EVERY))
+    }
     assert answers["37"].state == answers["38"].state == answers["33"].state == "AUTHOR"
 
 
@@ -69,26 +73,44 @@ def _untested(run: StoredRun) -> StoredRun:
     return replace(run, metrics={**run.metrics, "test": None})
 
 
-@pytest.mark.slow
-def test_files_that_a_checklist_names_are_in_the_report(known: Known, report_dir: Path):
-    named = {one.strip() for _, where in FACTS.values() for one in where.split(",")}
-    for name in named:
-        if not name.startswith(("RUNS/", "docs/")) and name not in ("metadata.csv", "findings.json", "splits/"):
-            assert (report_dir / name).exists(), name
-    run = known.runs[0].path
-    assert all((run / name.removeprefix("RUNS/")).is_file() for name in named if name.startswith("RUNS/"))
+def test_every_fact_stands_in_a_file_that_each_report_or_run_has():
+    always = {
+        "index.html",
+        "methods.md",
+        "settings.csv",
+        "tables.csv",
+        "images.csv",
+        "classes.csv",
+        "costs.csv",
+        "rates.csv",
+    }
+    for name, (_, where) in FACTS.items():
+        places = where.split(", ")
+        assert name == "subgroups" or any(one in always or one.startswith("RUNS/") for one in places), name
 
 
-def test_report_writes_the_checklists_that_were_asked_for(store: Store, tmp_path: Path):
+def rows_of(report: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((report / f"checklist_{name}.csv").read_text())))
+
+
+def test_report_writes_the_checklists_that_were_asked_for_and_their_pointers_lead_into_it(store: Store, tmp_path: Path):
     write_runs(store, models=("uni",), methods=("linear",), shots=(4,), seeds=(1,), rates=(1e-3,))
     with pytest.raises(SystemExit) as stop:
-        main(["report", str(store.root), "--out", str(tmp_path / "r"), "--checklist", "tripod-ai", "stard-ai"])
+        main(["report", str(store.root), "--out", str(tmp_path / "r"), "--checklist", *CHECKLISTS])
     assert not stop.value.code
     assert {one.name for one in (tmp_path / "r").glob("checklist_*")} == {
-        f"checklist_{name}.{suffix}" for name in ("tripod-ai", "stard-ai") for suffix in ("md", "csv")
+        f"checklist_{name}.{suffix}" for name in CHECKLISTS for suffix in ("md", "csv")
     }
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "r" / "checklist_tripod-ai.csv").read_text())))
+    rows = rows_of(tmp_path / "r", "tripod-ai")
     assert len(rows) == 52
+    run = next(store.runs()).path
+    assert not (tmp_path / "r" / "findings.json").exists(), "a report without findings, gains and divisions"
+    for name in CHECKLISTS:
+        for row in rows_of(tmp_path / "r", name):
+            for place in filter(None, row["where"].replace("; ", ", ").split(", ")):
+                file = run / place.removeprefix("RUNS/") if place.startswith("RUNS/") else tmp_path / "r" / place
+                assert file.exists(), (name, row["item"], place)
+            assert bool(row["where"]) == bool(row["said"]), (name, row["item"])
     page = (tmp_path / "r" / "checklist_tripod-ai.md").read_text()
     assert page.count("\n| ") == 54, "its title, the rule below it, and the items"
     assert "AUTHOR: to be written" in page
@@ -125,7 +147,9 @@ def test_the_methods_paragraph_says_the_protocol_and_cites_by_keys_of_the_refere
 
 def test_a_checklist_in_markdown_keeps_its_columns_whatever_names_hold(known: Known):
     section = replace(known.sections[0], facts=replace(known.sections[0].facts, name="a | b"))
-    page = to_markdown(load("tripod-ai"), fill(load("tripod-ai"), Known(sections=[section], runs=known.runs)))
+    page = to_markdown(
+        load("tripod-ai"), fill(load("tripod-ai"), Known(sections=[section], runs=known.runs, files=EVERY))
+    )
     for line in page.splitlines():
         if line.startswith("| "):
             assert line.replace(r"\|", "").count("|") == 6

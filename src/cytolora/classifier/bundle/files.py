@@ -15,6 +15,7 @@ from cytolora.core.folders import read_unreplaced, recover_folder, staged_folder
 from cytolora.core.litter import is_litter
 from cytolora.core.strict_json import read_json
 from cytolora.core.zip_members import MAX_RATIO, read_member, undated, unpacks_too_far
+from cytolora.data.targets import check_target
 from cytolora.errors import BundleError, ConfigError
 
 CONTENTS = "bundle.json"
@@ -124,6 +125,7 @@ def write_files(out: Path, files: Files, *, option: str = "--out") -> None:
 
 def check_free(out: Path, *, option: str = "--out") -> None:
     """Raises a ConfigError if ``out`` cannot be written, or is something that a bundle must not replace."""
+    check_target(out, option=option)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()

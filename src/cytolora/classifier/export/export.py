@@ -19,6 +19,7 @@ from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.progress import Progress
 from cytolora.core.text import counted
 from cytolora.data.synthetic.dataset import write_synthetic
+from cytolora.data.targets import check_target
 from cytolora.data.walk import walk
 from cytolora.errors import BundleError, ConfigError, CytoloraError, DataError, unknown_name
 from cytolora.metrics.calibration import probabilities
@@ -192,6 +193,7 @@ def _check_licence(bundle: Classifier, to: Target, *, force: bool) -> None:
 
 
 def _check_free(out: Path) -> None:
+    check_target(out)
     if out.is_file():
         raise ConfigError(f"{out} is a file; an export is a folder. Choose another --out.")
     try:

@@ -30,6 +30,8 @@ from cytolora.core.files import staged_file
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import Decoded, Pixels
 from cytolora.data.imaging.room import one_image
+from cytolora.data.readers.tables import has_columns
+from cytolora.data.targets import check_replaceable_file, check_target
 from cytolora.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def predict_table(
         on_images: Told the number of images after every batch.
 
     Raises:
-        ConfigError: If the name of the file is of another kind.
+        ConfigError: If the name of the file is of another kind, or the file that is there.
         DataError: If the table or page cannot be written, or more images are to stand on the page than it holds; the
             table is then written.
     """
@@ -98,6 +100,7 @@ def predict_table(
     }
     if out.suffix.lower() not in kinds:
         raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
+    check_out(out)
     check_page(page, out)
     counts, read = [0, 0, 0, 0], ImagesRead(bundle.decoding)
     cells, on_page = CellsOfPage(bundle.classes), set[str]()
@@ -207,14 +210,28 @@ def check_page(page: Path | None, out: Path | None = None) -> None:
 
 
 def check_out(out: Path, *read: Path) -> None:
-    """Raises a ConfigError if a table cannot be written, or would replace what is read; now, not after the work."""
+    """Raises a ConfigError if a table cannot be written, or would replace what is read or another file.
+
+    Better now than after the work.
+    """
     for path in read:
         if path.resolve() == out.resolve():
             raise ConfigError(f"--out {out} is what is read, and would be lost; choose another --out.")
+    if out.suffix.lower() in (".csv", ".parquet"):
+        check_replaceable_file(out, "table of predictions", _is_predictions)
     _check_writable(out, "--out")
 
 
+def _is_predictions(path: Path) -> bool:
+    if path.suffix.lower() == ".csv":
+        return has_columns(path, ("predicted",))
+    import pyarrow.parquet as pq
+
+    return "predicted" in pq.read_schema(path).names
+
+
 def _check_writable(path: Path, option: str) -> None:
+    check_target(path, option=option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()

@@ -51,7 +51,7 @@ def check_asked(manifest: Manifest, shots: OneOrMany[int], seeds: OneOrMany[int]
     if len(manifest.classes) == 1:
         raise DataError(
             f"{manifest.name} has one class, {manifest.classes[0]!r}; a classifier tells two or more apart. "
-            "Make one sub-folder for each class."
+            "Add images of another: in a sub-folder of its own, or with its label in the table or project."
         )
     if shots and len(set(shots)) < MIN_POINTS:
         raise ConfigError(

@@ -7,6 +7,7 @@ from cytolora.classifier.bundle.files import CONTENTS, HUB_CARD, Files, write_fi
 from cytolora.classifier.bundle.hub import is_address, name_of, transport_errors
 from cytolora.classifier.publish.repository import repository
 from cytolora.core.arguments import AnyPath, as_path
+from cytolora.data.targets import looks_like_address
 from cytolora.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ def publish(bundle: AnyPath, to: AnyPath, *, private: bool = False, licence_perm
     if not is_address(to):
         if private:
             raise ConfigError("private is for a repository on the hub, and a folder is as private as its place is.")
+        if looks_like_address(to):
+            raise ConfigError(f"{to} is an address that nothing is published to. Expected a folder, or hf:OWNER/NAME.")
         folder = as_path(to, "to")
         if folder.suffix == ".zip":
             raise ConfigError(
                 f"{folder} ends in .zip; publish writes a folder. `fit --out` writes bundles of one file."
             )
-        if not is_address(bundle) and as_path(bundle).resolve() in folder.resolve().parents:
-            raise ConfigError(f"{folder} lies in the bundle itself. Choose another --to.")
+        if not is_address(bundle) and as_path(bundle).resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise ConfigError(f"{folder} is the bundle itself, or lies in it. Choose another --to.")
         write_files(folder, repository(bundle, licence_permits=licence_permits), option="--to")
         return str(folder)
     name = _target(to)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -62,6 +63,7 @@ def make_app(
 
     app = FastAPI(
         title="cytolora",
+        version=version("cytolora"),
         summary="Predictions of trained models; for research use only.",
         lifespan=lifespan,
         docs_url=None,  # those pages load scripts from elsewhere

@@ -25,6 +25,8 @@ from cytolora.data.manifest import Manifest
 from cytolora.data.readers.exports import holding
 
 _OF_IMAGES = ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured")
+_PARTS = ("segmentation", "keypoints", "counts", "segments_info")
+"""What an annotation of a part of an image has, also where it has no box."""
 
 
 def read_coco(file: Path) -> Iterator[Labelled]:
@@ -53,6 +55,8 @@ def read_coco(file: Path) -> Iterator[Labelled]:
 
 def _label(annotation: dict[str, Any], image: dict[str, Any], names: dict[Any, Any], name: str) -> str:
     box = annotation.get("bbox")
+    if not box and any(annotation.get(part) for part in _PARTS):
+        raise NoLabelsError(f"image {name!r} has outlines or points in cells, not a label")
     if box and not (isinstance(box, list) and covers(box, image.get("width"), image.get("height"))):
         raise NoLabelsError(f"image {name!r} has boxes around cells, not a label")
     number = annotation.get("category_id")

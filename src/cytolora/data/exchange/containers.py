@@ -6,16 +6,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
-from cytolora.core.delimited import csv_line
+from cytolora.core.delimited import Row, csv_line
 from cytolora.core.files import canonical_json, sha256_text
-from cytolora.core.text import is_utf8
+from cytolora.core.findings import Finding, finding
+from cytolora.core.text import counted, is_utf8, normal
 from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
 from cytolora.data.manifest import Manifest
-from cytolora.data.readers.csv import TABLE, read_csv
+from cytolora.data.readers.csv import TABLE, manifest_of_rows
 from cytolora.data.readers.exports import files_of_export
 from cytolora.data.readers.paths import leaves_folder
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.subset_folders import subset_named
+from cytolora.data.readers.tables import read_rows
 from cytolora.data.readers.unpacked import unpack_once
 from cytolora.data.signatures import SIGNATURE_BYTES, signature
 from cytolora.data.walk import UNPACKED_FOLDER, UNPACKED_MARKER
@@ -26,6 +28,8 @@ MAX_IMAGE_BYTES = 2**28
 """Of one image as it is stored."""
 _MAX_NAME, _MAX_PATH = 255, 1024
 """Bytes of a name, and of a path inside the file."""
+_FAULT = "fault_of_label"
+"""Column of the table; nothing that a file says is called so."""
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "TIFF": ".tif", "WebP": ".webp"}
 
 
@@ -41,6 +45,8 @@ class Unpacked:
     """Empty where it has none."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """What else is said of it, by name: ``subset``, ``group``, metadata, and columns that nothing reads."""
+    fault: str = ""
+    """Why what stands for its label is none, ``has several labels``: whoever reads labels refuses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,8 @@ class Container:
     """Returns where a file may be that says how to read one."""
     unpack: Callable[[Path], Iterable[Unpacked]]
     """Yields the images of a file; raises DataError, or ValueError where it is damaged."""
+    why_no_labels: Callable[[Path], str] = lambda _: ""
+    """Says why a file as a whole has no labels, in words after its name; empty where it may have some."""
     is_sharded: bool = False
     """Whether several files are one dataset."""
     companions: tuple[str, ...]
@@ -72,6 +80,7 @@ class Container:
             looks_like=lambda path: bool(self.sources(path)),
             description=self.description,
             companions=(*self.companions, f"*{UNPACKED_FOLDER}/{TABLE}", f"*{UNPACKED_FOLDER}/{UNPACKED_MARKER}"),
+            sources=self.sources,
             group_rule="from its field group, where it has one",
             generic=True,
         )
@@ -83,12 +92,24 @@ class Container:
         return [path] if path.is_file() and self.is_one(path) else []
 
     def manifest(self, path: Path, reading: ReadOptions = AS_IT_STANDS) -> Manifest:
-        """Unpacks the images unless they are, and reads the table of them.
+        """Unpacks the images unless they are, and reads the table of them; images without a label are left out.
 
         Raises:
-            DataError: If a file is damaged, would unpack to very much more than its size, or has images without label.
+            DataError: If a file is damaged, would unpack to very much more than its size, has several labels an image,
+                or none at all.
         """
-        return replace(read_csv(self.images(path), reading), name=path.resolve().name.partition(".")[0])
+        for source in self.sources(path):
+            if why := self.why_no_labels(source):
+                raise DataError(f"{source} {why}.")
+        table = self.images(path) / TABLE
+        rows, without = _labelled(path, read_rows(table, ("path", "label")))
+        if not rows:
+            raise DataError(
+                f"{path}: none of its {counted(len(without), 'image')} has a label; expected {self.description}"
+            )
+        name = path.resolve().name.partition(".")[0]
+        manifest = manifest_of_rows(table, rows, reading, root=table.parent, name=name)
+        return replace(manifest, findings=(*manifest.findings, *_left_out(path, without)))
 
     def images(self, path: Path) -> Path:
         """Returns the folder of the images, after they were unpacked into it.
@@ -130,7 +151,8 @@ class Container:
                         opened.write(one.content)
                 except (FileExistsError, NotADirectoryError):
                     raise DataError(f"{source} holds {one.path} twice; nothing was unpacked.") from None
-                rows.append((path, one.label, {**({"subset": subset} if subset else {}), **one.fields}))
+                fields = {**({"subset": subset} if subset else {}), **one.fields}
+                rows.append((path, one.label, {**fields, _FAULT: one.fault} if one.fault else fields))
         if not rows:
             raise DataError(f"{sources[0]} holds no images; expected {self.description}")
         columns = sorted({name for _, _, fields in rows for name in fields} - {"path", "label", ""})
@@ -157,6 +179,31 @@ class Container:
             raise DataError(f"Cannot read {source}: {error.strerror or error}. Is it damaged?") from error
         except (ValueError, EOFError) as error:
             raise DataError(f"{source} is damaged ({error}); make it again, or download it again.") from error
+
+
+def _labelled(path: Path, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Returns the rows with a label, and the images without one.
+
+    Raises:
+        DataError: If what stands for the label of an image is none.
+    """
+    labelled, without = list[Row](), list[str]()
+    for number, row in rows:
+        about = dict(row)
+        if fault := about.pop(_FAULT, ""):
+            raise DataError(f"{path}: {row['path']!r} {fault}, expected one.")
+        if normal(row["label"]):
+            labelled.append((number, about))
+        else:
+            without.append(row["path"])
+    return labelled, without
+
+
+def _left_out(path: Path, images: Sequence[str]) -> list[Finding]:
+    if not images:
+        return []
+    text = f"{path}: {counted(len(images), 'image')} without a label {'is' if len(images) == 1 else 'are'} left out."
+    return [finding("F204", text, count=len(images), examples=images)]
 
 
 def _why_unfit(one: Unpacked) -> str:

@@ -14,6 +14,9 @@ from cytolora.data.manifest import Manifest
 from cytolora.data.readers.exports import holding
 from cytolora.errors import ConfigError
 
+_PARTS = ("bounding_box", "points", "mask", "mask_path", "map_path")
+"""What FiftyOne's labels of a part of an image have beside ``label``."""
+
 
 def read_fiftyone(file: Path) -> Iterator[Labelled]:
     """Yields the labelled images; a target is an index into ``classes``, or a name where there are none."""
@@ -35,6 +38,8 @@ def read_fiftyone(file: Path) -> Iterator[Labelled]:
 def _label(target: Any, classes: Sequence[Any], stem: str) -> str:
     if isinstance(target, list):
         raise NoLabelsError(f"image {stem!r} has a list of labels or boxes, not one label")
+    if isinstance(target, dict) and any(target.get(part) for part in _PARTS):
+        raise NoLabelsError(f"image {stem!r} has a box, a shape or points, not one label")
     value = target.get("label") if isinstance(target, dict) else target
     if value is None or isinstance(value, bool):
         return ""

@@ -19,6 +19,7 @@ from cytolora.data.exchange.qupath import QUPATH, write_qupath
 from cytolora.data.exchange.webdataset import WEBDATASET
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.spec import DatasetSpec
+from cytolora.data.targets import check_target
 from cytolora.errors import ConfigError
 
 Write = Callable[[Manifest, Path], list[Path]]
@@ -60,7 +61,7 @@ for _entry in (
         holds="labels",
         reads="annotations without a box, or with one around the whole image",
         writes="a box around each image; subset, group and metadata as keys of the images",
-        lost="boxes around cells (refused); a score",
+        lost="boxes around cells, outlines and points (refused); a score",
         checked_with="pycocotools",
         write=write_coco,
         suffixes=(".json",),
@@ -145,7 +146,7 @@ for _entry in (
     ExchangeFormat(
         name="features.parquet",
         holds="embeddings",
-        reads="what `embed` wrote",
+        reads="what `embed` wrote, from Python alone: `cytolora.training.embed.read_embedding`",
         writes="path, label, subset, group, sha256, metadata, features",
         lost="nothing",
         checked_with="pyarrow",
@@ -193,6 +194,7 @@ def convert(manifest: Manifest, to: str, out: Path) -> tuple[ExchangeFormat, lis
     if out.suffix.lower() not in (entry.suffixes or ("",)):
         kinds = f"a file that ends in {' or '.join(entry.suffixes)}" if entry.suffixes else "a folder"
         raise ConfigError(f"{to} is {kinds}, got {out.name!r}.")
+    check_target(out)
     if out.exists():
         raise ConfigError(f"{out} exists, and labels that somebody made are not replaced. Choose another --out.")
     try:

@@ -32,6 +32,9 @@ _UPLOADED = re.compile(r"/data/upload/(?:\d+/)?(?:[0-9a-f]{8}-)?(?P<name>[^/]+)"
 _CHOICES = ("choice", "label", "labels", "class", "sentiment")
 """Keys of the label in the short form of an export, JSON-MIN; the first is that of Label Studio's own templates."""
 
+_REGION = frozenset(("x", "y", "points", "rle", "vertices", "radiusX"))
+"""Keys of a value that belongs to a part of an image."""
+
 
 def read_label_studio(file: Path) -> Iterator[Labelled]:
     """Yields the labelled images of an export, in its full or its short form."""
@@ -43,7 +46,7 @@ def read_label_studio(file: Path) -> Iterator[Labelled]:
             label = _of_task(task, data[key])
         else:
             data, key = task, _key_of_image(task, number)
-            label = next((task[name] for name in _CHOICES if isinstance(task.get(name), str)), "")
+            label = _of_short_form(task, data[key])
         if label:
             without = (key, *(_CHOICES if data is task else ()), "id", "annotation_id", "annotator", "lead_time")
             fields = scalars(data, (*without, "created_at", "updated_at"))
@@ -58,6 +61,17 @@ def _key_of_image(data: Mapping[str, Any], number: int) -> str:
     if not images:
         raise NoLabelsError(f"task {number} names no image")
     return images[0]
+
+
+def _of_short_form(task: Mapping[str, Any], image: str) -> str:
+    """Returns the label of a task of JSON-MIN: a text. Several choices are an object there, and regions a list."""
+    for name in _CHOICES:
+        value = task.get(name)
+        if isinstance(value, dict) and isinstance(value.get("choices"), list):
+            return only(map(str, value["choices"]), image)
+        if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            raise NoLabelsError(f"image {image!r} has labels of regions, not a choice")
+    return next((task[name] for name in _CHOICES if isinstance(task.get(name), str)), "")
 
 
 def _of_task(task: Mapping[str, Any], image: str) -> str:
@@ -78,10 +92,12 @@ def _labels(annotation: Mapping[str, Any], image: str) -> list[str]:
         if not isinstance(value, dict):
             continue
         kind = result.get("type")
-        if kind == "rectanglelabels":
+        if kind in ("rectanglelabels", "choices") and _REGION & value.keys():  # a choice may be one for each region
             box = [value.get(name) for name in ("x", "y", "width", "height")]
             if not covers(box, 100, 100):
-                raise NoLabelsError(f"image {image!r} has boxes around cells, not a choice")
+                raise NoLabelsError(f"image {image!r} has labels of boxes or regions, not a choice")
+        elif kind == "rectanglelabels":
+            raise NoLabelsError(f"image {image!r} has a box without edges, not a choice")
         elif kind != "choices":
             if str(kind).endswith("labels"):
                 raise NoLabelsError(f"image {image!r} has {kind}, not a choice")

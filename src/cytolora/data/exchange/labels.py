@@ -69,6 +69,7 @@ class LabelFile:
             looks_like=lambda path: self.evidence(path) is not None,
             description=self.description,
             companions=self.companions,
+            sources=lambda path: filter(None, [self.evidence(path, is_named=True)]),
             group_rule="from its field group, where it has one",
             generic=True,
         )

@@ -60,6 +60,16 @@ def _is_medmnist(file: Path) -> bool:
     return {f"{subset}_{what}.npy" for subset in SUBSETS for what in ("images", "labels")} <= names
 
 
+def _is_cut_off(file: Path) -> bool:
+    """Whether a file that was named begins like one of NumPy's archives, and lacks the list of its members."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(4)
+        return file.suffix.lower() == ".npz" and head == b"PK\x03\x04" and not zipfile.is_zipfile(file)
+    except OSError:
+        return False
+
+
 def unpack_medmnist(file: Path) -> Iterator[Unpacked]:
     """Yields the images of a file with their official subsets, as PNG.
 
@@ -88,7 +98,8 @@ MEDMNIST = Container(
     name="medmnist",
     title="MedMNIST",
     description="a 2-D file of MedMNIST (.npz) with one label an image; its train, val and test are kept.",
-    is_one=_is_medmnist,
+    is_one=lambda file: _is_medmnist(file) or _is_cut_off(file),
+    in_folders=_is_medmnist,
     unpack=unpack_medmnist,
     companions=("*.npz",),
 )

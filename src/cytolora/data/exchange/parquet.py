@@ -39,7 +39,8 @@ def _is_bytes(kind: "pa.DataType") -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _holds_images(file: Path) -> bool:
+def _has_images(file: Path) -> bool | None:
+    """Whether a file holds a column of images; None where it is damaged, for its columns stand at its end."""
     if file.suffix.lower() != ".parquet":
         return False
     import pyarrow as pa
@@ -51,7 +52,23 @@ def _holds_images(file: Path) -> bool:
                 return False
         return _image_column(pq.read_schema(file)) is not None
     except (OSError, pa.ArrowException):
-        return False
+        return None
+
+
+def _why_no_labels(file: Path) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(file)
+    except (OSError, pa.ArrowException):
+        return ""  # reading it says why
+    if "label" not in schema.names:
+        return f"has no column label; its columns are {', '.join(schema.names)}. Call that of the classes label"
+    kind = schema.field("label").type
+    if _is_scalar(kind) or pa.types.is_null(kind):
+        return ""
+    return f"has labels of the type {kind}, expected one text or whole number an image"
 
 
 def unpack_parquet(file: Path) -> Iterator[Unpacked]:
@@ -68,7 +85,8 @@ def unpack_parquet(file: Path) -> Iterator[Unpacked]:
         with pq.ParquetFile(file) as opened:
             schema = opened.schema_arrow
             column, names = _image_column(schema), _class_names(schema)
-            assert column is not None  # as ``_holds_images`` found
+            if column is None:
+                raise ValueError("it holds no column of images")
             groups = (opened.metadata.row_group(at) for at in range(opened.metadata.num_row_groups))
             _check_size(sum(group.total_byte_size for group in groups), size)  # before a page is inflated whole
             others = [field.name for field in schema if field.name != column and _is_scalar(field.type)]
@@ -122,7 +140,9 @@ PARQUET = Container(
     name="parquet",
     title="Parquet with images",
     description="Parquet with a column image (bytes, or struct of bytes and path) and a column label.",
-    is_one=_holds_images,
+    is_one=lambda file: _has_images(file) is not False,  # one that was named is called damaged
+    in_folders=lambda file: _has_images(file) is True,
+    why_no_labels=_why_no_labels,
     unpack=unpack_parquet,
     is_sharded=True,
     companions=("*.parquet",),

@@ -3,10 +3,12 @@
 Convention: https://github.com/webdataset/webdataset, README. Nothing but plain files is unpacked.
 """
 
+import json
 import tarfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from cytolora.core.strict_json import read_json
 from cytolora.data.exchange.containers import MAX_IMAGE_BYTES, Container, Unpacked
@@ -106,7 +108,16 @@ def _sample(key: str | None, parts: dict[str, bytes]) -> Iterator[Unpacked]:
     named = next((parts[name].decode("utf-8").strip() for name in _LABELS if name in parts), "")
     label = told.pop("label", "") or named
     path = PurePosixPath(f"{key}.{kind}").as_posix()
-    yield Unpacked(path=path, content=parts[kind], label=label, fields=told)
+    yield Unpacked(path=path, content=parts[kind], label=label, fields=told, fault="" if label else _fault(about))
+
+
+def _fault(about: Any) -> str:
+    """Says what a JSON file has for a label that is neither text nor number; empty where it has nothing."""
+    value = about.get("label") if isinstance(about, dict) else about
+    if value in (None, "", [], {}):
+        return ""
+    shown = json.dumps(value)
+    return f"has several labels, {shown[:60]}" if isinstance(value, list) else f"has the label {shown[:60]}"
 
 
 WEBDATASET = Container(

@@ -1,6 +1,6 @@
 """Dataset specification: the facts known of a dataset before an image is read, and its reader."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,8 @@ class DatasetSpec:
     looks_like: Callable[[Path], bool]
     """Whether a folder or file is this dataset; quick, and never raises for a path that exists."""
     description: str
+    sources: Callable[[Path], Iterable[Path]] = lambda _: ()
+    """Files that labels or images are read from, whatever they are called; of a folder or file."""
     read_with: Callable[[Path, ReadOptions], Manifest] | None = None
     """``read`` with columns of other names; None where there is no table to choose them in."""
     read_decoded: Callable[[Path, Decoding], Manifest] | None = None

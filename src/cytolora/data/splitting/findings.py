@@ -62,5 +62,5 @@ def refuse_one_class(manifest: Manifest) -> None:
         raise RefusedDataError(
             "L405",
             f"{manifest.name} has one class, {manifest.classes[0]!r}; a classifier tells two or more apart. "
-            "Make one sub-folder for each class.",
+            "Add images of another: in a sub-folder of its own, or with its label in the table or project.",
         )

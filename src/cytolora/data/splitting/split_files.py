@@ -13,8 +13,9 @@ from cytolora.core.text import counted, normal
 from cytolora.data.grouping import group_key
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.paths import PathIndex, slashed
-from cytolora.data.readers.tables import not_used, read_rows, subset_of
+from cytolora.data.readers.tables import has_columns, not_used, read_rows, subset_of
 from cytolora.data.similar_names import is_unknown_group
+from cytolora.data.targets import check_replaceable_file
 from cytolora.errors import DataError
 
 _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
@@ -28,9 +29,11 @@ def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) ->
         by_names: Leaves the fingerprint out: the split is of file names, whatever the files hold.
 
     Raises:
+        ConfigError: If a file is there that is no split file; it would be lost.
         DataError: If the manifest is not divided yet, or the file cannot be written.
     """
     path, text = as_path(path), split_text(manifest, by_names=by_names)
+    check_replaceable_file(path, "split file", lambda file: has_columns(file, ("path", "subset", "fingerprint")))
     try:
         write_text(path, text)
     except OSError as error:

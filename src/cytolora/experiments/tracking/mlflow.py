@@ -3,8 +3,12 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from cytolora.data.targets import check_shared
 from cytolora.errors import ConfigError
 from cytolora.experiments.tracking.record import FINGERPRINT, RUN_ID, Record
 from cytolora.experiments.tracking.registry import Mirror
@@ -32,6 +36,8 @@ def open_store(address: str) -> Mirror:
     """Opens a tracking server or store; nobody is asked before the first run."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if folder := _folder_of(address):
+        check_shared(folder, option="--to")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -44,6 +50,14 @@ def open_store(address: str) -> Mirror:
                 "its client alone. Start a server, and name its address: mlflow:http://127.0.0.1:5000."
             ) from error
         raise
+
+
+def _folder_of(address: str) -> Path | None:
+    """Returns the folder of a store of files, a path or ``file:`` address; None of a server or database."""
+    scheme = urlsplit(address).scheme
+    if scheme == "file":
+        return Path(url2pathname(urlsplit(address).path))
+    return Path(address) if len(scheme) < 2 else None  # one letter is a disk of Windows
 
 
 class _Experiment:

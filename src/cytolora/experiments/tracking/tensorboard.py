@@ -5,8 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cytolora.core.files import write_bytes
-from cytolora.errors import ConfigError
-from cytolora.experiments.run_folder import SPEC
+from cytolora.data.targets import check_shared
 from cytolora.experiments.tracking.record import Record
 from cytolora.experiments.tracking.registry import Mirror
 
@@ -19,11 +18,10 @@ _VERSION = "brain.Event:2"
 def open_folder(address: str) -> Mirror:
     """Opens a folder that TensorBoard shows: ``tensorboard --logdir FOLDER``."""
     root = Path(address)
+    check_shared(root, option="--to")
 
     def mirror(record: Record) -> bool:
         folder = root / record.run_id
-        if (folder / SPEC).exists():
-            raise ConfigError(f"tensorboard:{root} is a folder of stored runs. Name another one.")
         path = folder / f"{_PREFIX}{record.fingerprint}{_SUFFIX}"  # no name of a host, unlike the writer's own
         if path.exists():
             return False

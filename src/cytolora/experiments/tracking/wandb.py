@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.core.folders import staged_folder
+from cytolora.data.targets import check_shared
 from cytolora.errors import ConfigError
-from cytolora.experiments.run_folder import SPEC
 from cytolora.experiments.tracking.record import FINGERPRINT, Record
 from cytolora.experiments.tracking.registry import Mirror
 
@@ -25,6 +25,7 @@ _SETTINGS: dict[str, Any] = {
 def open_project(address: str) -> Mirror:
     """Opens the folder of a project, named like the project; W&B's service is started, which takes a second."""
     folder = Path(address)
+    check_shared(folder, option="--to")
     project = folder.absolute().name
     if not project:
         raise ConfigError(f"wandb:{address} names no project. Expected wandb:PROJECT, or a folder named like it.")
@@ -34,8 +35,6 @@ def open_project(address: str) -> Mirror:
     wandb.setup(wandb.Settings(**_SETTINGS))
 
     def mirror(record: Record) -> bool:
-        if (folder / record.run_id / SPEC).exists():
-            raise ConfigError(f"wandb:{address} is a folder of stored runs. Name another one.")
         run_folder = folder / f"{_OF_OFFLINE_RUNS}{record.run_id}"
         mark = run_folder / _MARK
         if mark.is_file() and mark.read_text(encoding="utf-8") == record.fingerprint:

@@ -1,6 +1,6 @@
 """Facts of stored runs for reporting checklists and methods paragraphs, each with the file that holds it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cytolora.data.datasets import find_dataset
@@ -22,13 +22,16 @@ OF_WEIGHTS_OR_NUMBERS = ("W", "N")
 """First letters of the codes of findings that are not about data."""
 
 
+_OF_RUNS = "RUNS/"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """What is known, and where."""
 
     text: str
     where: str
-    """A file of the report, or ``RUNS/…`` for one of each stored run."""
+    """Files of the report that are there, or ``RUNS/…`` for one of each stored run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class Known:
 
     sections: Sequence[Section]
     runs: Sequence[StoredRun]
+    files: Collection[str]
+    """Names of files and folders of the report that is written; facts point to no other."""
 
     @property
     def settings(self) -> list[Setting]:
@@ -203,7 +208,7 @@ def _stored(known: Known) -> str:
 FACTS: dict[str, tuple[Callable[[Known], str], str]] = {
     "class_counts": (_class_counts, "images.csv"),
     "classes": (_classes, "classes.csv"),
-    "clusters": (_clusters, "index.html, docs/statistics.md"),
+    "clusters": (_clusters, "methods.md, settings.csv"),
     "data_source": (_data_source, "index.html"),
     "left_out_sites": (_left_out_sites, "settings.csv"),
     "licence": (_licence, "index.html"),
@@ -214,7 +219,7 @@ FACTS: dict[str, tuple[Callable[[Known], str], str]] = {
     "partition": (_partition, "index.html, splits/"),
     "performance": (_performance, "tables.csv, settings.csv"),
     "preprocessing": (_preprocessing, "index.html, RUNS/spec.json"),
-    "quality": (_quality, "findings.json"),
+    "quality": (_quality, "findings.json, RUNS/provenance.json"),
     "runs": (_counted_runs, "costs.csv"),
     "sampling": (_sampling, "index.html, RUNS/spec.json"),
     "seeds": (_seeds, "settings.csv"),
@@ -224,10 +229,16 @@ FACTS: dict[str, tuple[Callable[[Known], str], str]] = {
     "subgroups": (_subgroups, "metadata.csv"),
     "tuning": (_tuning, "rates.csv"),
 }
-"""By name, how a fact is told from stored runs, and where it stands."""
+"""By name, how a fact is told from stored runs, and where it stands, as far as a report has the file."""
 
 
 def gather(names: Iterable[str], known: Known) -> list[Fact]:
     """Returns those facts that the runs know."""
-    told = ((FACTS[name][0](known), FACTS[name][1]) for name in names)
+    told = ((FACTS[name][0](known), _there(FACTS[name][1], known.files)) for name in names)
     return [Fact(text=text, where=where) for text, where in told if text]
+
+
+def _there(where: str, files: Collection[str]) -> str:
+    """Returns those of some places that a report has; what has no data has no file (``findings.json``)."""
+    places = where.split(", ")
+    return ", ".join(one for one in places if one.startswith(_OF_RUNS) or one.rstrip("/") in files)

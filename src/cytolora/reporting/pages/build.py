@@ -10,6 +10,7 @@ from cytolora.core.arguments import AnyPath, as_named_paths, as_path
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import read_unreplaced, staged_folder
 from cytolora.core.litter import is_litter
+from cytolora.data.targets import check_target
 from cytolora.display.confusion import ConfusionMatrix
 from cytolora.display.figure import Figure, save
 from cytolora.errors import ConfigError, StoreError, unknown_name
@@ -134,6 +135,7 @@ def _build(
             f"`cytolora run smoke --data NAME=PATH --out {runs_dir}`."
         )
     refuse_mixed(runs)
+    check_target(out)
     target = out.absolute()
     read_unreplaced(target, _refuse_foreign)
     gathered = gather_settings(runs)
@@ -152,7 +154,8 @@ def _build(
             if rows := leakage.to_rows([section.leakage for section in sections]):
                 write_text(folder / "leakage.csv", to_csv(rows, leakage.COLUMNS))
             _write_findings(folder, sections)
-            _write_texts(folder, Known(sections=sections, runs=runs), wanted)
+            files = {METHODS, PAGE, *(path.name for path in folder.iterdir())}  # the two are written last
+            _write_texts(folder, Known(sections=sections, runs=runs, files=files), wanted)
             write_text(folder / PAGE, render(overview, sections, runs))
     except OSError as error:  # what is read raises errors of its own
         raise unwritable(out, error) from error
