@@ -11,8 +11,8 @@ and tests the chosen rate, theirs does all of it for every rate. fp32 on both si
 in fp32 and under autocast. Memory is that of the main process. The fewer the steps, the more starting counts. With
 ``--rates 1`` one run of five is made where each is alone, and its time taken five times.
 ``--bound`` counts the products of the whole protocol, and what it does before its first batch: the least that it can
-take is that start, and the products at the measured peak of one core; with `--only "ours, whole protocol, fp32"` nothing
-else is measured.
+take is that start, and the products at the measured peak of one core. ``--only "ours, whole protocol, fp32"`` measures
+nothing else.
 """
 
 import argparse
