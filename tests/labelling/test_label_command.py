@@ -6,6 +6,7 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
+import torch
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed")
 from cytolora.cli.app import main
@@ -38,6 +39,7 @@ def test_the_address_with_its_token_is_printed_and_opened_and_a_project_goes_on(
 
 def test_what_a_user_can_change_is_one_line(drawn_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     cells, project = str(drawn_cells), str(tmp_path / "project")
+    absent = "mps" if torch.cuda.is_available() else "cuda"  # no machine has both
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, why in (
@@ -46,6 +48,7 @@ def test_what_a_user_can_change_is_one_line(drawn_cells: Path, tmp_path: Path, c
             ((cells, "--out", project, "--classes", "normal", "normal"), "normal"),
             ((cells, "--out", project, *CLASSES, "--weights", "uni"), "--weights expects NAME=PATH"),
             ((str(tmp_path / "none"), "--out", project, *CLASSES), "none"),
+            ((cells, "--out", project, *CLASSES, "--device", absent), f"No {absent} device on this machine"),
             ((cells, "--out", project, *CLASSES, "--port", port, "--no-browser"), "Choose another --port."),
         ):
             assert code_of(*arguments) == 2

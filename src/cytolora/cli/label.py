@@ -13,8 +13,9 @@ from cyclopts.validators import Number
 from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import make_console
 from cytolora.cli.listening import listening, run_service
-from cytolora.cli.options import Several, pairs
+from cytolora.cli.options import Device, Several, pairs
 from cytolora.cli.targets import replaced
+from cytolora.core.arguments import as_device
 from cytolora.errors import ConfigError, missing_package
 
 _HOST = "127.0.0.1"
@@ -36,6 +37,7 @@ def label(
     seed: int | None = None,
     reader: str = "reader 1",
     caching: CacheOptions = DEFAULT,
+    device: Device = "auto",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
     no_browser: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -83,6 +85,8 @@ def label(
         Of the draw of groups and test cells; 0 where none is named.
     reader
         Name of who labels; the page can change it.
+    device
+        That computes features and trains LoRA: auto takes CUDA where there is one, else Apple's GPU, else the CPU.
     port
         0 takes a free one.
     no_browser
@@ -98,6 +102,8 @@ def label(
 
     if out is None and not is_project(cells):
         raise ConfigError(f"{cells} is no labelling project yet; name the folder of one: --out project.")
+    if device not in ("auto", "cpu"):
+        as_device(device)  # loads torch, which the page starts without
     folder = create_project(
         cells,
         out or cells,
@@ -113,7 +119,7 @@ def label(
         weights=pairs(weights, "--weights"),
     )
     token = new_token()
-    project = Labelling(folder, cache=caching.folder(), refits_apart=True)
+    project = Labelling(folder, cache=caching.folder(), device=device, refits_apart=True)
     notice = absent_weights(project.about)
     app = make_app(project, folder, token, reader=reader)
     console = make_console(stderr=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from cytolora.config.components import CLOSED
 from cytolora.config.yaml import parse_spec
+from cytolora.core.arguments import as_device
 from cytolora.core.files import write_json
 from cytolora.core.folders import staged_folder
 from cytolora.core.progress import SILENT
@@ -113,14 +114,13 @@ def adapt(
     Args:
         training: Class index by labelled cell, none of the test share.
         cache: Of decoded images.
+        device: That it is trained on; auto, cpu, cuda or mps.
         on_progress: Told how many passes of an image through the encoder are done, and how many there are.
 
     Raises:
         ConfigError: If there are too few labels.
         CytoloraError: If the backbone takes no LoRA or has no weights here, or a cell cannot be read any more.
     """
-    import torch
-
     from cytolora.classifier.bundle.rebuild import rebuild
     from cytolora.classifier.fit.config import FitOptions, choose_config
     from cytolora.training.adapt import train_adapter
@@ -136,7 +136,8 @@ def adapt(
     labelled = _labelled(everything, project, {cell: training[cell] for cell in cells})
     inputs = Inputs(data={}, weights=project.about.weights)
     options = FitOptions(model=project.about.model, method=METHOD, learning_rates=(_RATE,))
-    config = choose_config(options, inputs, device)
+    place = as_device(device)
+    config = choose_config(options, inputs, str(place))
     inputs.fetch_weights(config.backbone.name, SILENT)
     num_passes, num_done = PASSES_OF_TRAINING * config.num_seen(len(cells)) + len(known), 0
 
@@ -150,7 +151,7 @@ def adapt(
         backbone=config.backbone,
         inputs=inputs,
         cache=cache,
-        device=torch.device(device),
+        device=place,
         progress=replace(SILENT, done=advance),
         given_split=Split(train=labelled.samples, val=(), test=()),
     )

@@ -17,11 +17,12 @@ from cytolora.labelling.refit import Refit, prepare, refit, refit_file
 class Classifier:
     """The last refit, and what computes the next."""
 
-    def __init__(self, project: Project, *, cache: Path, is_apart: bool) -> None:
+    def __init__(self, project: Project, *, cache: Path, device: str, is_apart: bool) -> None:
         """Fits nothing yet.
 
         Args:
             cache: Of decoded images, for LoRA.
+            device: For LoRA.
             is_apart: Fits, and trains LoRA, in processes of their own.
 
         Raises:
@@ -30,7 +31,7 @@ class Classifier:
         self._project = project
         self._number = 0
         self.apart = Apart() if is_apart else None
-        self.encoders = Encoders(project, cache=cache, is_apart=is_apart)
+        self.encoders = Encoders(project, cache=cache, device=device, is_apart=is_apart)
         self.fitted: Refit | None = None
 
     def prepare(self) -> None:

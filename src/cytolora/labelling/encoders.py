@@ -21,17 +21,18 @@ _NICENESS = 19
 class Encoders:
     """Which encoder's features answer, and the training of LoRA: one at a time."""
 
-    def __init__(self, project: Project, *, cache: Path, is_apart: bool) -> None:
+    def __init__(self, project: Project, *, cache: Path, device: str, is_apart: bool) -> None:
         """Opens what LoRA wrote before, and takes it in the place of the frozen encoder.
 
         Args:
             cache: Of decoded images.
+            device: That LoRA is trained on.
             is_apart: Trains in a process of its own.
 
         Raises:
             DataError: If what it wrote is damaged.
         """
-        self._project, self._cache = project, cache
+        self._project, self._cache, self._device = project, cache, device
         self._frozen: Space | None = None
         self._adapted = load_adapted(project)
         self.name = FROZEN if self._adapted is None else WITH_LORA
@@ -93,12 +94,12 @@ class Encoders:
         with self._one_training:
             self._is_stopped = False
             self._training = {"done": 0, "total": 0, "labels": len(training), "left": None}
-            folder, cache = self._project.folder, self._cache
+            folder, where = self._project.folder, {"cache": self._cache, "device": self._device}
             try:
                 if self._apart is None:
-                    adapt(folder, training, cache=cache, on_progress=self._told)
+                    adapt(folder, training, **where, on_progress=self._told)
                 else:
-                    self._apart.call(adapt, folder, training, cache=cache)
+                    self._apart.call(adapt, folder, training, **where)
             except EngineError:
                 if self._is_stopped:
                     return False

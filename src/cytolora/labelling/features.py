@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from cytolora.config.run import LINEAR
+from cytolora.core.arguments import as_device
 from cytolora.core.files import staged_file
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
@@ -68,6 +69,7 @@ def compute_features(
 
     Args:
         cache: Shared with ``embed``, ``fit`` and ``run``; killed and called again, it goes on from there.
+        device: That computes them; auto, cpu, cuda or mps.
         on_progress: Told how many cells are done, and how many there are.
 
     Returns:
@@ -76,15 +78,14 @@ def compute_features(
     Raises:
         CytoloraError: If the backbone has no weights here, or no cell can be read.
     """
-    import torch
-
     from cytolora.classifier.fit.config import FitOptions, choose_config
     from cytolora.core.progress import SILENT
     from cytolora.training.resources import Inputs
     from cytolora.training.session import Session
 
     inputs = Inputs(data={}, weights=project.about.weights)
-    config = choose_config(FitOptions(model=project.about.model, method=LINEAR), inputs, device)
+    place = as_device(device)
+    config = choose_config(FitOptions(model=project.about.model, method=LINEAR), inputs, str(place))
     inputs.fetch_weights(config.backbone.name, SILENT)
     numbers = {name: cell for cell, name in enumerate(project.names)}
     total, features = len(numbers), np.empty((0, 0), dtype=np.float32)
@@ -102,7 +103,7 @@ def compute_features(
             backbone=config.backbone,
             inputs=inputs,
             cache=cache,
-            device=torch.device(device),
+            device=place,
             progress=SILENT,
         )
         try:

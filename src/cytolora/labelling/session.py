@@ -51,11 +51,14 @@ class Labelling:
     ``refit``. Labels are on disk when a method that writes returns.
     """
 
-    def __init__(self, folder: AnyPath, *, cache: AnyPath | None = None, refits_apart: bool = False) -> None:
+    def __init__(
+        self, folder: AnyPath, *, cache: AnyPath | None = None, device: str = "cpu", refits_apart: bool = False
+    ) -> None:
         """Opens a project.
 
         Args:
             cache: Of features; the common one if None.
+            device: That computes features and trains LoRA: auto, cpu, cuda or mps.
             refits_apart: Fits the classifier, and trains LoRA, in processes of their own, which ``close`` ends.
 
         Raises:
@@ -71,7 +74,8 @@ class Labelling:
         if gone:
             log.warning("%s", missing_in_words(self._project))
         self._progress: dict[str, Any] = {"done": 0, "total": self.n_cells, "error": None}
-        self._classifier = Classifier(self._project, cache=self._cache, is_apart=refits_apart)
+        self._device = device
+        self._classifier = Classifier(self._project, cache=self._cache, device=device, is_apart=refits_apart)
         self._plane: np.ndarray | None = None
         self._running = Running(self._project, self._board)
         self.groups = groups_in_words(self._project)
@@ -132,7 +136,7 @@ class Labelling:
                 on_progress(done, total)
 
         try:
-            features, errors = compute_features(self._project, cache=self._cache, on_progress=told)
+            features, errors = compute_features(self._project, cache=self._cache, device=self._device, on_progress=told)
         except CytoloraError as error:
             self._progress["error"] = str(error)
             raise
