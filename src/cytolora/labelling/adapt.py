@@ -16,7 +16,7 @@ from cytolora.config.components import CLOSED
 from cytolora.config.yaml import parse_spec
 from cytolora.core.arguments import as_device
 from cytolora.core.files import write_json
-from cytolora.core.folders import staged_folder
+from cytolora.core.folders import recover_folder, staged_folder
 from cytolora.core.progress import SILENT
 from cytolora.core.strict_json import read_json
 from cytolora.core.text import counted
@@ -52,6 +52,7 @@ def load_adapted(project: Project) -> Space | None:
         DataError: If they are damaged.
     """
     folder = project.folder / FOLDER
+    recover_folder(folder)
     try:
         about = parse_spec(read_json((folder / _ABOUT).read_bytes()), _About, str(folder / _ABOUT))
         features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
@@ -64,7 +65,9 @@ def load_adapted(project: Project) -> Space | None:
     if not is_of_cells(features, len(project.names)):
         return None
     name = f"{about.model} with LoRA of {counted(len(about.trained_on), 'label')}"
-    return Space(path=folder / FEATURES, features=features, encoder=name, seen=frozenset(about.trained_on))
+    units = {project.units[cell] for cell in about.trained_on}
+    seen = frozenset(cell for cell, unit in enumerate(project.units) if unit in units)
+    return Space(path=folder / FEATURES, features=features, encoder=name, seen=seen, is_usable=usable(features))
 
 
 def cells_to_train_on(project: Project, training: Mapping[int, int]) -> list[int]:

@@ -70,6 +70,7 @@ class Encoders:
         if name == WITH_LORA:
             self._adapted = load_adapted(self._project)  # another process may have trained it anew
             if self._adapted is None:
+                self.name = FROZEN
                 raise ConfigError("LoRA was not trained for this project yet. Start it, or choose the frozen encoder.")
         self.name = name
 

@@ -30,7 +30,9 @@ class Space:
     encoder: str
     """In words."""
     seen: frozenset[int] = frozenset()
-    """Cells whose labels the encoder was trained on."""
+    """Cells of the groups whose labels the encoder was trained on."""
+    is_usable: Bool[np.ndarray, " cells"] | None = None
+    """Which cells have features; None: all that can be read."""
 
 
 def load_features(project: Project) -> Features | None:

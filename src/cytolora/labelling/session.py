@@ -203,7 +203,8 @@ class Labelling:
         """Returns name, group and share; what the classifier says is hidden of test cells and blind readings."""
         project, fitted = self._project, self._fitted
         is_test = bool(project.is_test[cell])
-        known = fitted is not None and not blind and not is_test and bool(self._board.is_usable[cell])
+        is_scored = fitted is not None and int(fitted.predictions[cell]) >= 0
+        known = is_scored and not blind and not is_test and bool(self._board.is_usable[cell])
         return {
             "cell": cell,
             "name": project.names[cell],
@@ -469,6 +470,9 @@ class Labelling:
         started = perf_counter()
         with self._one_refit:
             training, space, usable_now = self._training(), self._space, self._board.is_usable
+            if space is not None and space.is_usable is not None:  # cells that were not there when LoRA was trained
+                usable_now = usable_now & space.is_usable
+                training = {cell: code for cell, code in training.items() if usable_now[cell]}
             fitted = space and self._classifier.fit(space, training, usable_now)
             if space is None or fitted is None:
                 return {"number": 0, "seconds": perf_counter() - started, "labels": len(training)}
@@ -479,7 +483,8 @@ class Labelling:
             def fit_half(half: Mapping[int, int]) -> Refit | None:
                 return self._classifier.fit(space, half, usable_now, counts=False)
 
-            self._running.look(self._lock, fitted, fit_half, training)
+            if not space.seen:  # half of the labels would be fitted to features that all labels have shaped
+                self._running.look(self._lock, fitted, fit_half, training)
             return {"number": fitted.number, "seconds": perf_counter() - started, "labels": len(training)}
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
