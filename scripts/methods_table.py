@@ -63,8 +63,9 @@ _REAL = """
 917 cells of seven classes, the division of seed 0, and a small ViT that is no foundation model
 ([example](examples/herlev/README.md)); its LoRA was trained in bf16 for 10 x shots + 50 steps, its rate chosen by
 validation. Seconds but those of `mlp` and `prototypes` are of an earlier version, whose `logistic` and `ridge` took
-several times as long. Methods that read text are missing: the encoder has none. The other starts and kinds of LoRA were
-not run here: one LoRA of 16 shots takes two minutes of a CPU for each seed and rate.
+several times as long. Methods that read text are missing: the encoder has none. `lora-eva`, `lora-olora` (LoRA from
+other starts), `pissa`, `randlora` and `miss` were trained in fp32 for as many steps at one rate, 0.003, where `lora`
+chose among five, at 1, 2 and 4 shots: 8 and 16 would take three more hours of a CPU.
 """
 _PAIRED = """
 ### {name}: paired differences from {baseline}
