@@ -23,8 +23,9 @@ from cytolora.core.text import counted
 from cytolora.data.manifest import Manifest, Split
 from cytolora.errors import ConfigError, DataError
 from cytolora.labelling.apart import tell
-from cytolora.labelling.features import Space, is_of_cells, listed, load_features, unit_rows, usable
+from cytolora.labelling.features import Space, encoder_of, is_of_cells, listed, load_features, unit_rows, usable
 from cytolora.labelling.project import FEATURES, Project, read_project
+from cytolora.training.heads.folds import group_folds
 
 FOLDER, _ABOUT = "lora", "about.json"
 METHOD = "lora"
@@ -67,7 +68,7 @@ def load_adapted(project: Project) -> Space | None:
     name = f"{about.model} with LoRA of {counted(len(about.trained_on), 'label')}"
     units = {project.units[cell] for cell in about.trained_on}
     seen = frozenset(cell for cell, unit in enumerate(project.units) if unit in units)
-    return Space(path=folder / FEATURES, features=features, encoder=name, seen=seen, is_usable=usable(features))
+    return Space(path=folder / FEATURES, features=features, encoder=name, seen=seen)
 
 
 def cells_to_train_on(project: Project, training: Mapping[int, int]) -> list[int]:
@@ -79,8 +80,6 @@ def cells_to_train_on(project: Project, training: Mapping[int, int]) -> list[int
     Raises:
         ConfigError: If fewer than two classes have labels, or one of them comes from one group only.
     """
-    from cytolora.training.heads.folds import group_folds  # scikit-learn
-
     groups: dict[int, set[str]] = {}
     for cell, code in training.items():
         groups.setdefault(code, set()).add(project.units[cell])
@@ -125,10 +124,8 @@ def adapt(
         CytoloraError: If the backbone takes no LoRA or has no weights here, or a cell cannot be read any more.
     """
     from cytolora.classifier.bundle.rebuild import rebuild
-    from cytolora.classifier.fit.config import FitOptions, choose_config
     from cytolora.training.adapt import train_adapter
     from cytolora.training.protocol import PASSES_OF_TRAINING
-    from cytolora.training.resources import Inputs
     from cytolora.training.session import Session
 
     project = read_project(folder)
@@ -137,11 +134,8 @@ def adapt(
     known = np.flatnonzero(project.is_there if frozen is None else usable(frozen) & project.is_there)
     everything = listed(project, [project.names[cell] for cell in known])
     labelled = _labelled(everything, project, {cell: training[cell] for cell in cells})
-    inputs = Inputs(data={}, weights=project.about.weights)
-    options = FitOptions(model=project.about.model, method=METHOD, learning_rates=(_RATE,))
     place = as_device(device)
-    config = choose_config(options, inputs, str(place))
-    inputs.fetch_weights(config.backbone.name, SILENT)
+    inputs, config = encoder_of(project, METHOD, str(place), (_RATE,))
     num_passes, num_done = PASSES_OF_TRAINING * config.num_seen(len(cells)) + len(known), 0
 
     def advance(passes: int) -> None:
@@ -162,8 +156,7 @@ def adapt(
     encoder = rebuild(session.encoder, METHOD, config.adapter, trained.state, config.seed, session.device).encoder
     rows = _features(session, encoder, everything, advance)
     features = np.full((len(project.names), rows.shape[1]), np.nan, dtype=np.float32)
-    at = {name: cell for cell, name in enumerate(project.names)}
-    features[[at[sample.path] for sample in everything.samples]] = unit_rows(rows)
+    features[known] = unit_rows(rows)  # cells and samples are both in the order of their names
     about = _About(
         model=config.backbone.name, learning_rate=_RATE, num_steps=trained.num_steps, trained_on=tuple(sorted(cells))
     )

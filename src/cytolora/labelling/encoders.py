@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cytolora.errors import ConfigError, EngineError, unknown_name
 from cytolora.labelling.adapt import adapt, cells_to_train_on, load_adapted
@@ -12,8 +12,8 @@ from cytolora.labelling.apart import Apart
 from cytolora.labelling.features import Features, Space
 from cytolora.labelling.project import FEATURES, Project
 
-FROZEN, WITH_LORA = "frozen", "lora"
-NAMES = (FROZEN, WITH_LORA)
+EncoderName = Literal["frozen", "lora"]
+NAMES = FROZEN, WITH_LORA = get_args(EncoderName)
 _NICENESS = 19
 """Of the process that trains: the classifier is fitted again, and pictures are read, before it."""
 
@@ -48,10 +48,11 @@ class Encoders:
             else None
         )
 
-    def take_frozen(self, features: Features) -> None:
+    def take_frozen(self, features: Features) -> Space:
         """Takes the features of the frozen encoder, which were computed or read."""
         path = self._project.folder / FEATURES
         self._frozen = Space(path=path, features=features, encoder=self._project.about.model)
+        return self._frozen
 
     @property
     def space(self) -> Space | None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -13,6 +15,10 @@ from cytolora.core.files import staged_file
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.errors import DataError
 from cytolora.labelling.project import FEATURES, Project, read_description
+
+if TYPE_CHECKING:
+    from cytolora.classifier.fit.config import FitConfig
+    from cytolora.training.resources import Inputs
 
 Features = Float32[np.ndarray, "cells features"]
 
@@ -31,8 +37,11 @@ class Space:
     """In words."""
     seen: frozenset[int] = frozenset()
     """Cells of the groups whose labels the encoder was trained on."""
-    is_usable: Bool[np.ndarray, " cells"] | None = None
-    """Which cells have features; None: all that can be read."""
+
+    @cached_property
+    def is_usable(self) -> Bool[np.ndarray, " cells"]:
+        """Which cells have features: those that could be read when they were computed."""
+        return usable(self.features)
 
 
 def load_features(project: Project) -> Features | None:
@@ -80,15 +89,11 @@ def compute_features(
     Raises:
         CytoloraError: If the backbone has no weights here, or no cell can be read.
     """
-    from cytolora.classifier.fit.config import FitOptions, choose_config
     from cytolora.core.progress import SILENT
-    from cytolora.training.resources import Inputs
     from cytolora.training.session import Session
 
-    inputs = Inputs(data={}, weights=project.about.weights)
     place = as_device(device)
-    config = choose_config(FitOptions(model=project.about.model, method=LINEAR), inputs, str(place))
-    inputs.fetch_weights(config.backbone.name, SILENT)
+    inputs, config = encoder_of(project, LINEAR, str(place))
     numbers = {name: cell for cell, name in enumerate(project.names)}
     total, features = len(numbers), np.empty((0, 0), dtype=np.float32)
     manifest, errors = _readable(project, thorough=False)
@@ -124,6 +129,25 @@ def compute_features(
         np.save(file, features, allow_pickle=False)
     on_progress(total, total)
     return features, errors
+
+
+def encoder_of(
+    project: Project, method: str, device: str, learning_rates: Sequence[float] = ()
+) -> "tuple[Inputs, FitConfig]":
+    """Returns the backbone's weights, fetched where they are not here, and how ``fit`` would use it.
+
+    Raises:
+        CytoloraError: If the method does not go with the backbone, or its weights are not to be had.
+    """
+    from cytolora.classifier.fit.config import FitOptions, choose_config
+    from cytolora.core.progress import SILENT
+    from cytolora.training.resources import Inputs
+
+    inputs = Inputs(data={}, weights=project.about.weights)
+    options = FitOptions(model=project.about.model, method=method, learning_rates=tuple(learning_rates))
+    config = choose_config(options, inputs, device)
+    inputs.fetch_weights(config.backbone.name, SILENT)
+    return inputs, config
 
 
 def _check_model(project: Project) -> None:

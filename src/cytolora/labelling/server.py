@@ -23,7 +23,7 @@ from cytolora.classifier.serve.problems import Faults, invalid_request
 from cytolora.core.arguments import AnyPath
 from cytolora.errors import CytoloraError
 from cytolora.labelling.adapt import METHOD
-from cytolora.labelling.encoders import WITH_LORA
+from cytolora.labelling.encoders import WITH_LORA, EncoderName
 from cytolora.labelling.points import pack_points
 from cytolora.labelling.session import Labelling
 from cytolora.labelling.votes import MAX_CLASS, MAX_READER
@@ -96,7 +96,7 @@ _Cell = Annotated[int, Path(ge=0)]
 
 class _Encoder(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    name: Literal["frozen", "lora"]
+    name: EncoderName
 
 
 class Background:

@@ -21,7 +21,7 @@ from cytolora.labelling.classifier import Classifier
 from cytolora.labelling.create import checked_reader, create_project
 from cytolora.labelling.drawing import Drawn, checked_mixture
 from cytolora.labelling.encoders import Encoders
-from cytolora.labelling.features import Features, Space, compute_features, load_features, nearest, plane, usable
+from cytolora.labelling.features import Features, Space, compute_features, load_features, nearest, plane
 from cytolora.labelling.journal import Draft, How
 from cytolora.labelling.overview import counts_of
 from cytolora.labelling.points import points_of
@@ -146,8 +146,7 @@ class Labelling:
 
     def _take_features(self, features: Features | None) -> None:
         if features is not None:
-            self._encoders.take_frozen(features)
-            self._board.take_readable(usable(features))
+            self._board.take_readable(self._encoders.take_frozen(features).is_usable)
             self._progress.update(done=self.n_cells, total=self.n_cells)
         self._renew_queues()
 
@@ -470,7 +469,7 @@ class Labelling:
         started = perf_counter()
         with self._one_refit:
             training, space, usable_now = self._training(), self._space, self._board.is_usable
-            if space is not None and space.is_usable is not None:  # cells that were not there when LoRA was trained
+            if space is not None:  # cells may have been away when LoRA was trained
                 usable_now = usable_now & space.is_usable
                 training = {cell: code for cell, code in training.items() if usable_now[cell]}
             fitted = space and self._classifier.fit(space, training, usable_now)
