@@ -5,19 +5,22 @@ from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
+from cytolora.training.heads.affine import scaled
 from cytolora.training.heads.folds import MAX_FOLDS, Fold, group_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.moments import Divided, class_sums
 
 _MAX_BYTES = 320 * 2**20
-"""Of all draws that are kept; three of 4,000 x 768 features take 269 MB."""
+"""Of all draws that are kept; three of 4,000 x 768 features take 232 MB."""
+MAX_COSINES = 2**17
+"""Of a draw with other images, to be kept for its next head; 0.5 MB."""
 
 
 class Draw:
-    """Features of length 1 in float64, classes counted among those that occur, and what heads compute of both.
+    """Features of length 1, classes counted among those that occur, and what heads compute of both.
 
     Each is computed when it is first asked for, and is not to be written to.
     """
@@ -34,6 +37,7 @@ class Draw:
         self._units = known.units
         self._folds: dict[int, list[Fold]] = {}
         self._divided: dict[int, Divided] = {}
+        self._cosines: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def sums(self) -> Float64[np.ndarray, "present features"]:
@@ -51,6 +55,15 @@ class Draw:
             self._folds[seed] = group_folds(self.labels, self._units, seed=seed) if len(self.present) > 1 else []
         return self._folds[seed]
 
+    def cosines(self, queries: Float32[Tensor, "queries features"]) -> Float32[Tensor, "queries images"]:
+        """Returns the cosines of other images with these; those of few are kept for the next head that asks for them."""
+        if self._cosines is not None and torch.equal(self._cosines[0], queries):
+            return self._cosines[1]
+        found = scaled(queries) @ torch.from_numpy(self.rows).T
+        if found.numel() <= MAX_COSINES:
+            self._cosines = queries.clone(), found
+        return found
+
     def divided(self, seed: int) -> Divided:
         """Returns the images by the fold that leaves them out, and the sums over them."""
         if seed not in self._divided:
@@ -62,7 +75,7 @@ class Draw:
         """What it takes at most, once all of it was asked for with one seed."""
         num_images, dim = self.rows.shape
         squares = (MAX_FOLDS + 1) * dim**2 * 8 if num_images >= dim else 0
-        return self._known.features.nbytes + 2 * self.rows.nbytes + squares
+        return self._known.features.nbytes + self.rows.nbytes + num_images * dim * 8 + squares
 
     def is_of(self, known: Labelled) -> bool:
         """Whether these are the images, by content; features that were written to since are others."""
@@ -75,10 +88,10 @@ class Draw:
         return is_same and torch.equal(self._row_sums, other.sum(dim=1))  # else both are one memory, written to
 
 
-def _scaled(features: Float[Tensor, "images features"]) -> Float64[np.ndarray, "images features"]:
+def _scaled(features: Float32[Tensor, "images features"]) -> Float32[np.ndarray, "images features"]:
     """Scales as ``affine.scaled`` does, bit for bit, into memory of NumPy's, which is quicker to get than torch's."""
     lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True).clamp_min(1e-12)
-    return np.divide(features.numpy(), lengths.numpy(), out=np.empty(features.shape))
+    return np.divide(features.numpy(), lengths.numpy())
 
 
 _lock = Lock()

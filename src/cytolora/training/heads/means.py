@@ -53,7 +53,7 @@ def _left_out(divided: Divided) -> Float64[np.ndarray, "images present"]:
     But for what all classes share. The means come from the sums over all images less those that the fold leaves out.
     """
     means = [divided.everything.less(part).means for part in divided.left_out]
-    scores = [2 * rows @ each.T - (each**2).sum(axis=1) for rows, each in zip(divided.rows, means, strict=True)]
+    scores = [rows @ (2 * each).T - (each**2).sum(axis=1) for rows, each in zip(divided.rows, means, strict=True)]
     return np.concatenate(scores)
 
 

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from cytolora.training.heads.folds import Fold
 
-Rows = Float64[np.ndarray, "images features"]
+Rows = Float[np.ndarray, "images features"]
+"""In float32 or float64."""
 Labels = Int64[np.ndarray, " images"]
 Squares = Float64[np.ndarray, "features features"]
+_BLOCK = 512
+"""Images at a time: few enough to stay in the cache while they are turned into float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class Divided:
             is_rest[left] = False
         order = np.concatenate([*(left for _, left in folds), np.flatnonzero(is_rest)])
         ends = np.cumsum([len(left) for _, left in folds], dtype=np.int64)
-        *own, rest = np.split(rows[order] if folds else rows, ends)
+        *own, rest = np.split(_in_float64(rows, order) if folds else rows.astype(np.float64, copy=False), ends)
         parts = [ClassSums.of(each, labels[left], num_classes) for each, (_, left) in zip(own, folds, strict=True)]
         everything = reduce(ClassSums.plus, parts, ClassSums.of(rest, labels[is_rest], num_classes))
         return Divided(everything=everything, left_out=parts, rows=own, rest=rest)
@@ -84,7 +87,18 @@ class Divided:
 
 def class_sums(rows: Rows, labels: Labels, num_classes: int) -> Float64[np.ndarray, "classes features"]:
     """Adds up the images of each class."""
-    return np.eye(num_classes)[:, labels] @ rows
+    one_hot = np.eye(num_classes)[:, labels]
+    sums = np.zeros((num_classes, rows.shape[1]))
+    for start in range(0, len(rows), _BLOCK):
+        sums += one_hot[:, start : start + _BLOCK] @ rows[start : start + _BLOCK]
+    return sums
+
+
+def _in_float64(rows: Rows, order: Int64[np.ndarray, " images"]) -> Float64[np.ndarray, "images features"]:
+    found = np.empty(rows.shape)
+    for start in range(0, len(rows), _BLOCK):
+        found[start : start + _BLOCK] = rows[order[start : start + _BLOCK]]
+    return found
 
 
 def positive_solution(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cytolora.config.run import HeadSpec
 from cytolora.metrics.scores import score
+from cytolora.training.heads.draws import draw_of
 from cytolora.training.heads.labelled import Labelled, by_rows
 from cytolora.training.heads.means import nearest_mean
 
@@ -68,8 +69,8 @@ def _nearest_labels(
     known: Labelled, queries: Float32[Tensor, "queries features"], k: int
 ) -> Int64[Tensor, "queries k"]:
     """Returns the labels of the ``k`` nearest, the nearest first."""
-    near = F.normalize(known.features, dim=1)
-    return by_rows(F.normalize(queries, dim=1), lambda part: known.labels[(part @ near.T).topk(k, dim=1).indices])
+    draw = draw_of(known)
+    return by_rows(queries, lambda part: known.labels[draw.cosines(part).topk(k, dim=1).indices])
 
 
 def _without_loss(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from cytolora.metrics.calibration import cross_entropy, fit_temperature, least_cross_entropy, probabilities
 from cytolora.training.heads.folds import Fold
-from cytolora.training.heads.logistic import Labels, Map, Rows
-from cytolora.training.heads.moments import ClassSums, Divided, Squares, positive_solution
+from cytolora.training.heads.logistic import Labels, Map
+from cytolora.training.heads.moments import ClassSums, Divided, Rows, Squares, positive_solution
 
 _ROUNDING = 1e-9
 """Of a bound that is a sum over folds: relative, and near 0 in nats, where nothing of its digits is left."""
@@ -154,12 +154,12 @@ def _loss_at_most(left_out: Sequence[_LeftOut], penalty: float) -> float:
     )
 
 
-def _turned(rows: Rows) -> tuple[Float64[np.ndarray, "images _"], Float64[np.ndarray, "features images"] | None]:
+def _turned(rows: Rows) -> tuple[Float[np.ndarray, "images _"], Float64[np.ndarray, "features images"] | None]:
     """Turns fewer rows than columns into as many dimensions as rows, and returns the basis; None where it need not.
 
     All inner products stay, and with them penalised solutions, which lie in the span of the rows.
     """
     if len(rows) >= rows.shape[1]:
         return rows, None
-    basis, coordinates = np.linalg.qr(rows.T)
+    basis, coordinates = np.linalg.qr(rows.T.astype(np.float64, copy=False))
     return np.ascontiguousarray(coordinates.T), basis

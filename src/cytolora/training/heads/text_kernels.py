@@ -49,12 +49,12 @@ def tip_search(known: Labelled, val: Labelled, spec: HeadSpec) -> TipChoice:
     alphas = (start_alpha,) if spec.alpha is not None else (start_alpha, *TIP_ALPHAS)
     betas = (start_beta,) if spec.beta is not None else (start_beta, *TIP_BETAS)
     factors = torch.tensor(alphas, dtype=torch.float64).view(-1, 1, 1)
-    keys, classes = torch.from_numpy(draw_of(known).rows), class_weights(known)
+    draw, classes = draw_of(known), class_weights(known)
     right = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
-    size = max(1, min(ROWS, _SEARCHED // max(1, len(keys))))
+    size = max(1, min(ROWS, _SEARCHED // max(1, len(known.labels))))
     for features, labels in zip(val.features.split(size), val.labels.split(size), strict=True):
-        base, cosines = _tip_parts(keys, known, features)
-        votes = _votes_at(betas, cosines, classes)
+        votes = _votes_at(betas, draw.cosines(features).double(), classes)
+        base = _zero_shot(known, scaled(features).double())
         right += ((base + factors * votes.unsqueeze(1)).argmax(dim=3) == labels).sum(dim=2)
     most = int(right.max())
     beta_index, alpha_index = (right == most).nonzero()[0].tolist()  # the first of equals
@@ -113,8 +113,8 @@ def tip_logits(
     keys, classes = scaled(known.features).double(), class_weights(known)
 
     def logits(part: Tensor) -> Tensor:
-        base, cosines = _tip_parts(keys, known, part)
-        return (base + alpha * _votes(cosines, classes, beta)).float()
+        z = scaled(part).double()
+        return (_zero_shot(known, z) + alpha * _votes(z @ keys.T, classes, beta)).float()
 
     return by_rows(queries, logits)
 
@@ -162,12 +162,10 @@ def proker_logits(
     return by_rows(queries, logits)
 
 
-def _tip_parts(
-    keys: Float64[Tensor, "images features"], known: Labelled, queries: Float32[Tensor, "queries features"]
-) -> tuple[Float64[Tensor, "queries classes"], Float64[Tensor, "queries images"]]:
-    """Returns zero-shot logits, and cosines with the training images."""
-    z, text = scaled(queries).double(), known.class_text
-    return text.logit_scale * z @ text.embeddings.double().T, z @ keys.T
+def _zero_shot(known: Labelled, z: Float64[Tensor, "queries features"]) -> Float64[Tensor, "queries classes"]:
+    """Returns the logits of the text alone."""
+    text = known.class_text
+    return text.logit_scale * z @ text.embeddings.double().T
 
 
 def class_weights(known: Labelled) -> Float64[Tensor, "images classes"]:
