@@ -98,7 +98,7 @@ def least_cross_entropy(logits: Float[np.ndarray, "images classes"], labels: Int
     gaps = (logits - logits[np.arange(len(labels)), labels][:, None]).T.astype(np.float64)  # to the true class
     hottest, coldest = (float(np.exp(-end)) for end in reversed(_LOG_TEMPERATURES))
     is_counted = coldest * gaps.max(axis=0) + np.log(len(gaps)) < -np.log(_MIN_PROBABILITY)
-    gaps, share = np.ascontiguousarray(gaps[:, is_counted]), 1 / len(labels)
+    gaps, share = np.ascontiguousarray(gaps if is_counted.all() else gaps[:, is_counted]), 1 / len(labels)
 
     def tangent(factor: float) -> tuple[float, float, float]:
         powers = np.exp(factor * gaps)

@@ -63,20 +63,21 @@ def _dealt(counts: Float64[np.ndarray, "groups classes"], number: int) -> Int64[
     """
     in_folds, sizes = np.zeros((number, counts.shape[1])), [0.0] * number
     tried = np.empty((number, number, counts.shape[1]))  # images of a fold, were the group in another
+    apart = np.empty_like(tried)
     with_group = tried.reshape(number * number, -1)[:: number + 1]
     found, group_sizes, class_sizes = np.empty(len(counts), dtype=np.int64), counts.sum(axis=1), counts.sum(axis=0)
     for group in np.argsort(-np.std(counts, axis=1), kind="stable").tolist():
         tried[:] = in_folds[:, None]
         with_group += counts[group]
-        apart = tried / class_sizes
+        np.divide(tried, class_sizes, out=apart)
         apart -= np.add.reduce(apart, axis=0) / number  # numpy.std, less its cost of many calls
         apart *= apart
         deviations = np.sqrt(np.add.reduce(apart, axis=0) / number)
         spread = (np.add.reduce(deviations, axis=1) / counts.shape[1]).tolist()
         best = 0
         for fold in range(1, number):
-            is_close = abs(spread[fold] - spread[best]) <= 1e-8 + 1e-5 * abs(spread[best])  # numpy.isclose
-            if spread[fold] < spread[best] or (is_close and sizes[fold] < sizes[best]):
+            above = spread[fold] - spread[best]
+            if above < 0 or (sizes[fold] < sizes[best] and above <= 1e-8 + 1e-5 * spread[best]):  # numpy.isclose
                 best = fold
         found[group] = best
         in_folds[best] += counts[group]

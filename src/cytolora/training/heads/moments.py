@@ -66,12 +66,14 @@ class Divided:
         is_rest = np.ones(len(rows), dtype=bool)
         for _, left in folds:
             is_rest[left] = False
-        order = np.concatenate([*(left for _, left in folds), np.flatnonzero(is_rest)])
-        ends = np.cumsum([len(left) for _, left in folds], dtype=np.int64)
-        *own, rest = np.split(_in_float64(rows, order) if folds else rows.astype(np.float64, copy=False), ends)
-        parts = [ClassSums.of(each, labels[left], num_classes) for each, (_, left) in zip(own, folds, strict=True)]
-        everything = reduce(ClassSums.plus, parts, ClassSums.of(rest, labels[is_rest], num_classes))
-        return Divided(everything=everything, left_out=parts, rows=own, rest=rest)
+        indices = [*(left for _, left in folds), np.flatnonzero(is_rest)]
+        own = np.split(np.empty(rows.shape), np.cumsum([len(each) for each in indices[:-1]], dtype=np.int64))
+        sums = []
+        for part, index in zip(own, indices, strict=True):
+            for start in range(0, len(index), _BLOCK):
+                part[start : start + _BLOCK] = rows[index[start : start + _BLOCK]]
+            sums.append(ClassSums.of(part, labels[index], num_classes))
+        return Divided(everything=reduce(ClassSums.plus, sums), left_out=sums[:-1], rows=own[:-1], rest=own[-1])
 
     @cached_property
     def squares(self) -> tuple[Squares, Sequence[Squares]]:
@@ -92,13 +94,6 @@ def class_sums(rows: Rows, labels: Labels, num_classes: int) -> Float64[np.ndarr
     for start in range(0, len(rows), _BLOCK):
         sums += one_hot[:, start : start + _BLOCK] @ rows[start : start + _BLOCK]
     return sums
-
-
-def _in_float64(rows: Rows, order: Int64[np.ndarray, " images"]) -> Float64[np.ndarray, "images features"]:
-    found = np.empty(rows.shape)
-    for start in range(0, len(rows), _BLOCK):
-        found[start : start + _BLOCK] = rows[order[start : start + _BLOCK]]
-    return found
 
 
 def positive_solution(

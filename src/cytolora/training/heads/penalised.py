@@ -37,7 +37,9 @@ class _Solver(Protocol):
 
 def logistic(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:
     """Fits multinomial logistic regression by L-BFGS on features scaled to length 1."""
-    return _penalised(known, spec, lambda draw: Logistic(draw.rows.astype(np.float64), draw.labels), seed=seed, with_temperature=False)
+    return _penalised(
+        known, spec, lambda draw: Logistic(draw.rows.astype(np.float64), draw.labels), seed=seed, with_temperature=False
+    )
 
 
 def ridge(known: Labelled, spec: HeadSpec, *, seed: int) -> AffineHead:

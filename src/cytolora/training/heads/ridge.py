@@ -1,7 +1,6 @@
 """Ridge regression of the classes from sums over images, and the choice of its penalty with few equations solved."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -93,6 +92,7 @@ class RidgeSolver:
         """
         left_out = self._divided(folds)
         first, *others = left_out
+        first.solve(penalties)
         kept, lowest = set[float](), np.inf
         for penalty in sorted(penalties, key=first.least_loss):
             bound = first.least_loss(penalty)
@@ -131,19 +131,27 @@ class _LeftOut:
 
     def __init__(self, rows: Rows, labels: Int64[np.ndarray, " images"], others: _Equations, memory: Squares) -> None:
         self.labels = labels
+        self._rows, self._others, self._memory = rows, others, memory
+        self._scores, self._least_losses = dict[float, Scores](), dict[float, float]()
 
-        @cache
-        def scores(penalty: float) -> Scores:
-            weight, bias = others.solved(penalty, memory)
-            return rows @ weight.T + bias
+    def solve(self, penalties: Sequence[float]) -> None:
+        """Solves for several penalties, whose scores are then one product."""
+        maps = [self._others.solved(penalty, self._memory) for penalty in penalties]
+        products = self._rows @ np.concatenate([weight for weight, _ in maps]).T
+        for penalty, part, (_, bias) in zip(penalties, np.split(products, len(maps), axis=1), maps, strict=True):
+            self._scores[penalty] = part + bias
 
-        @cache
-        def least_loss(penalty: float) -> float:
-            return least_cross_entropy(scores(penalty), labels) * len(labels)
+    def scores(self, penalty: float) -> Scores:
+        """Of its images."""
+        if penalty not in self._scores:
+            self.solve([penalty])
+        return self._scores[penalty]
 
-        self.scores = scores
-        self.least_loss = least_loss
+    def least_loss(self, penalty: float) -> float:
         """At least that of its images together, whatever the temperature; nats."""
+        if penalty not in self._least_losses:
+            self._least_losses[penalty] = least_cross_entropy(self.scores(penalty), self.labels) * len(self.labels)
+        return self._least_losses[penalty]
 
 
 def _loss_at_most(left_out: Sequence[_LeftOut], penalty: float) -> float:

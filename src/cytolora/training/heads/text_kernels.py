@@ -29,7 +29,7 @@ MAX_SOLVED = 10_000
 """Training images of ProKeR, which solves as many equations: 0.8 GB and a minute there."""
 
 Rows = Float64[Tensor, "images features"]
-Likeness = Float64[np.ndarray, "queries images"]
+Likeness = Float32[np.ndarray, "queries images"]
 
 
 class TipChoice(NamedTuple):
@@ -68,6 +68,7 @@ def _votes_at(
 
     Those are evenly spaced, so that the likeness at the k-th is that at the first times a factor to the power k. With k
     = i n + j it is a power of each image to i n times one to j: 2 n powers, and products of matrices for all n n betas.
+    In float32, as the cosines are: to choose by right answers no more digits count.
     """
     first = _votes(cosines, classes, betas[0]).unsqueeze(0)
     if len(betas) == 1:
@@ -75,8 +76,8 @@ def _votes_at(
     step, side = TIP_BETAS[1] - TIP_BETAS[0], math.isqrt(len(TIP_BETAS) - 1) + 1
     weights, index = classes.max(dim=1)
     order = index.argsort(stable=True)  # images of a class side by side
-    apart = (1 - cosines[:, order]).numpy()
-    votes = np.zeros((classes.shape[1], len(cosines), side, side))
+    apart = (1 - cosines[:, order]).float().numpy()
+    votes = np.zeros((classes.shape[1], len(cosines), side, side), dtype=np.float32)
     start = 0
     for label, size in zip(
         *(found.tolist() for found in index[order].unique_consecutive(return_counts=True)), strict=True
@@ -88,12 +89,12 @@ def _votes_at(
         votes[label] *= float(weights[order[start]])
         start += size
     searched = torch.from_numpy(votes).flatten(start_dim=2).permute(2, 1, 0)
-    return torch.cat([first, searched[: len(TIP_BETAS)]])
+    return torch.cat([first, searched[: len(TIP_BETAS)].double()])
 
 
 def _powers(start: Likeness, factor: Likeness, number: int) -> Float64[np.ndarray, "powers queries images"]:
     """Returns ``start``, ``start factor``, ``start factor^2`` and so on."""
-    powers = np.empty((number, *start.shape))
+    powers = np.empty((number, *start.shape), dtype=start.dtype)
     powers[0] = start
     for index in range(1, number):
         np.multiply(powers[index - 1], factor, out=powers[index])
