@@ -5,7 +5,7 @@ from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from cytolora.training.heads.affine import scaled
@@ -58,7 +58,7 @@ class Draw:
         return self._folds[seed]
 
     def cosines(self, queries: Float32[Tensor, "queries features"]) -> Float32[Tensor, "queries images"]:
-        """Returns the cosines of other images with these; those of few are kept for the next head that asks for them."""
+        """Returns the cosines of other images with these; those of few are kept for the next head."""
         if self._cosines is not None and torch.equal(self._cosines[0], queries):
             return self._cosines[1]
         found = scaled(queries) @ torch.from_numpy(self.rows).T

@@ -92,7 +92,7 @@ def _votes_at(
     return torch.cat([first, searched[: len(TIP_BETAS)].double()])
 
 
-def _powers(start: Likeness, factor: Likeness, number: int) -> Float64[np.ndarray, "powers queries images"]:
+def _powers(start: Likeness, factor: Likeness, number: int) -> Float32[np.ndarray, "powers queries images"]:
     """Returns ``start``, ``start factor``, ``start factor^2`` and so on."""
     powers = np.empty((number, *start.shape), dtype=start.dtype)
     powers[0] = start
