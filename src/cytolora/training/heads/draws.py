@@ -17,7 +17,7 @@ _MAX_BYTES = 320 * 2**20
 """Of all draws that are kept; three of 4,000 x 768 features take 232 MB."""
 _SAMPLED = 256
 """Rows looked at where torch says that features are those of before."""
-MAX_COSINES = 2**17
+_MAX_COSINES = 2**17
 """Of a draw with other images, to be kept for its next head; 0.5 MB."""
 
 
@@ -59,10 +59,11 @@ class Draw:
 
     def cosines(self, queries: Float32[Tensor, "queries features"]) -> Float32[Tensor, "queries images"]:
         """Returns the cosines of other images with these; those of few are kept for the next head."""
-        if self._cosines is not None and torch.equal(self._cosines[0], queries):
-            return self._cosines[1]
+        kept = self._cosines  # another thread may put others there
+        if kept is not None and torch.equal(kept[0], queries):
+            return kept[1]
         found = scaled(queries) @ torch.from_numpy(self.rows).T
-        if found.numel() <= MAX_COSINES:
+        if found.numel() <= _MAX_COSINES:
             self._cosines = queries.clone(), found
         return found
 
