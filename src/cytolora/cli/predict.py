@@ -21,6 +21,7 @@ from cytolora.cli.slides import (
 )
 from cytolora.cli.targets import replaced
 from cytolora.core.arguments import is_url
+from cytolora.data.own_files import REVIEW_PAGE
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def predict(
     /,
     *,
     out: Annotated[Path, replaced()],
-    page: Annotated[Path | None, replaced("--page")] = None,
+    page: Annotated[Path | None, replaced("--page", REVIEW_PAGE)] = None,
     cells: Path | None = None,
     crop_um: float | None = None,
     mpp: float | None = None,

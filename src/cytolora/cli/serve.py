@@ -92,7 +92,7 @@ def serve(
         Of these, from one address; a proxy is one address, so behind one set both to the same number.
     request_log
         File to whose end every request is written as a line of JSON: time, id, client, path, status, seconds, number of
-        images; - is standard output. No names and no results.
+        images; - is standard output. No names and no results. A file that is there must be such a log.
     precision
         Of a frozen encoder: auto is that of `fit`; fp32 opens a bundle in int8 where int8 cannot be computed.
     threads
