@@ -28,6 +28,7 @@ OPTIONS = {
     ("predict", "--page"): "review page",
     ("weights try", "--out"): "result of `cytolora weights try`",
 }
+PAGES = {one.name for one in KINDS if one.suffixes}
 HEAD = '<!doctype html>\n<html lang="en">\n<head>\n<title>a: b</title>\n<style>body { margin: 0 }</style>\n</head>\n'
 OF_BEFORE: dict[FileKind, list[str]] = {
     own_files.REVIEW_PAGE: [
@@ -81,14 +82,14 @@ def theirs(tmp_path: Path) -> list[Path]:
 def test_files_of_others_are_of_no_kind(theirs: list[Path]):
     for kind in KINDS:
         for path in theirs:
-            with pytest.raises(ConfigError, match="is there and is no "):
+            with pytest.raises(ConfigError, match=r"is there and is no |give it a name that ends in \.html"):
                 check_replaceable_file(path, kind)
 
 
 @pytest.mark.parametrize("kind", OF_BEFORE, ids=lambda kind: kind.name)
 def test_what_earlier_versions_wrote_is_replaced(kind: FileKind, tmp_path: Path):
     for number, text in enumerate(OF_BEFORE[kind]):
-        path = tmp_path / f"{number}.csv"
+        path = (tmp_path / str(number)).with_suffix(next(iter(kind.suffixes), ".csv"))
         path.write_text(text)
         check_replaceable_file(path, kind)
 
@@ -126,14 +127,15 @@ def test_every_option_of_a_file_that_is_replaced_refuses_files_of_others(theirs:
     assert {key for key in found if key[1] == "--page"} <= OPTIONS.keys()
     for key, name in OPTIONS.items():
         for path in theirs:
-            assert f"is there and is no {name}; it would be lost. Choose another {key[1]}." in checks(found[key], path)
+            said = checks(found[key], path)
+            if path.suffix == ".html" or name not in PAGES:
+                assert f"is there and is no {name}; it would be lost. Choose another {key[1]}." in said
+            else:
+                assert f"{path} is a {name}; give it a name that ends in .html." in said
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "cell.jpg"])
-def test_a_command_ends_with_one_line_and_leaves_the_file(
-    name: str, theirs: list[Path], capsys: pytest.CaptureFixture[str]
-):
-    path = next(one for one in theirs if one.name == name)
+def test_a_command_ends_with_one_line_and_leaves_the_file(theirs: list[Path], capsys: pytest.CaptureFixture[str]):
+    path = next(one for one in theirs if one.name == "page.html")
     before = path.read_bytes()
     with pytest.raises(SystemExit, match="2"):
         main(["check", str(path.parent), "--page", str(path)])

@@ -1,5 +1,6 @@
 """Output targets: no command writes to an address, into a model, or among what is somebody else's."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from command_options import checks, options
 from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.app import app, main
-from cytolora.data.own_files import FileKind
+from cytolora.core.files import staged_file, write_bytes
+from cytolora.core.folders import staged_folder
+from cytolora.data.own_files import REQUEST_LOG, FileKind
 from cytolora.data.targets import (
     IMAGES,
     STORE,
@@ -60,7 +63,8 @@ def test_every_option_that_names_a_place_to_write_to_refuses_an_address_and_a_pl
     for command, option in of_commands:
         assert "is an address" in checks(option, Path("https://host/place")), (command, option.name)
         assert "is a model (it holds bundle.json)" in checks(option, inside), (command, option.name)
-        assert not checks(option, tmp_path / "new.json"), (command, option.name)
+        new = tmp_path / ("new.html" if option.name == "--page" else "new.json")
+        assert not checks(option, new), (command, option.name)
 
 
 def test_every_number_of_every_option_refuses_inf_and_nan():
@@ -145,6 +149,28 @@ def test_an_address_is_no_place_to_write_to(text: str):
     for path in (text, Path(text)):
         with pytest.raises(ConfigError, match="is an address"):
             check_target(path)
+
+
+def test_a_class_of_a_dataset_takes_no_other_files(tmp_path: Path):
+    root = folder_with(tmp_path / "cells", "hsil/a.png", "nilm/a.png")
+    with pytest.raises(ConfigError, match=r"hsil is a class among a folder of images by class"):
+        check_shared(root / "hsil", STORE)
+    check_shared(root / "runs", STORE)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_or_device_is_replaced_by_no_file_and_by_no_folder(tmp_path: Path):
+    """As root, a rename would put a file in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="It is a device, pipe or socket"):
+        check_target(tmp_path / "pipe")
+    with pytest.raises(OSError, match="It is a device, pipe or socket"):
+        write_bytes(tmp_path / "pipe", b"")
+    for staged in (staged_file, staged_folder):
+        with pytest.raises(OSError, match="It is a device, pipe or socket"), staged(tmp_path / "pipe"):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    check_replaceable_file(tmp_path / "pipe", REQUEST_LOG)
 
 
 @pytest.mark.parametrize("text", ["C:/runs", "runs", "hicervix:25", "a=b", "../x"])

@@ -80,8 +80,11 @@ def learning_curve(
     from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_classifiers
     from cytolora.cli.progress import show_progress
     from cytolora.cli.session import open_session, read_manifest
+    from cytolora.experiments.store import require_writable
 
     check_target(target)
+    if out is not None:
+        require_writable(out)  # now, not after all classifiers
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = read_manifest(path, dataset, split, reading)

@@ -13,6 +13,7 @@ from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightO
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.targets import number, replaced
 from cytolora.core.text import counted
+from cytolora.data.own_files import REQUEST_LOG
 from cytolora.errors import missing_package
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def serve(
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
     request_log: Annotated[
-        Path | None, Parameter(allow_leading_hyphen=True), replaced("--request-log")
+        Path | None, Parameter(allow_leading_hyphen=True), replaced("--request-log", REQUEST_LOG)
     ] = None,  # - is standard output
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,

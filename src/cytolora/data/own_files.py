@@ -24,8 +24,10 @@ class FileKind:
     """In words, such as ``split file``."""
     is_own: Callable[[Path], bool]
     """Whether a file is of the kind, written by whichever version; may raise what reading another file raises."""
-    loss: str = "it would be lost"
-    """What would become of a file of another kind."""
+    suffixes: tuple[str, ...] = ()
+    """That its name has to end in, in lower case; empty: any."""
+    is_appended: bool = False
+    """Whether lines are added to what is there, which then may be a pipe or device, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,8 @@ def json_has_keys(file: Path, keys: Iterable[str]) -> bool:
     return isinstance(held, dict) and held.keys() >= set(keys)
 
 
-def _page_with(*marks: bytes) -> Callable[[Path], bool]:
-    """Returns what tells a page by texts that its template has had in all versions."""
+def _page(name: str, *marks: bytes) -> FileKind:
+    """Returns a kind of HTML page that is told by texts that its template has had in all versions."""
 
     def is_own(path: Path) -> bool:
         with path.open("rb") as file:
@@ -59,7 +61,7 @@ def _page_with(*marks: bytes) -> Callable[[Path], bool]:
             text = begin + file.read(_END)
         return text.lstrip().lower().startswith(b"<!doctype html>") and all(mark in text for mark in marks)
 
-    return is_own
+    return FileKind(name=name, is_own=is_own, suffixes=(".html", ".htm"))
 
 
 def _is_table_of_predictions(path: Path) -> bool:
@@ -103,11 +105,9 @@ def _is_request(line: bytes) -> bool:
 
 PREDICTIONS = FileKind(name="table of predictions", is_own=_is_table_of_predictions)
 GEOJSON = FileKind(name="GeoJSON file of predictions", is_own=_is_geojson_of_predictions)
-REVIEW_PAGE = FileKind(name="review page", is_own=_page_with(b'<body data-page="', b'id="num-set"'))
-AUDIT_PAGE = FileKind(name="page of `cytolora check`", is_own=_page_with(b"<code>cytolora check --page</code>"))
-LEAKAGE_PAGE = FileKind(
-    name="page of `cytolora leakage`", is_own=_page_with(b"Written by <code>cytolora leakage</code>")
-)
+REVIEW_PAGE = _page("review page", b'<body data-page="', b'id="num-set"')
+AUDIT_PAGE = _page("page of `cytolora check`", b"<code>cytolora check --page</code>")
+LEAKAGE_PAGE = _page("page of `cytolora leakage`", b"Written by <code>cytolora leakage</code>")
 TRIAL = FileKind(
     name="result of `cytolora weights try`", is_own=lambda path: json_has_keys(path, ("format", "model", "parts"))
 )
@@ -130,4 +130,4 @@ LEARNING_CURVE = FilesTogether(
     ),
     others=("labels.csv", "labels.png", "labels.svg", "labels.tex"),
 )
-REQUEST_LOG = FileKind(name="log of requests", is_own=_is_request_log, loss="requests would be written behind its end")
+REQUEST_LOG = FileKind(name="log of requests", is_own=_is_request_log, is_appended=True)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from cytolora.core.arguments import AnyPath
+from cytolora.core.files import refuse_special
 from cytolora.core.folders import current_folder, finish_together
 from cytolora.core.litter import is_litter
 from cytolora.core.named_files import is_file
@@ -53,19 +54,25 @@ def looks_like_address(path: AnyPath) -> bool:
     return _ADDRESS.match(str(path)) is not None
 
 
-def check_target(path: AnyPath, *, option: str = "--out") -> None:
-    """Raises a ConfigError if a file or folder is no place to write to: an address, or inside of a model.
+def check_target(path: AnyPath, *, option: str = "--out", is_appended: bool = False) -> None:
+    """Raises a ConfigError if a file or folder is no place to write to: an address, a device, or inside of a model.
 
-    A model with another file in it would never open again.
+    A model with another file in it would never open again; a device would be replaced by a file.
 
     Args:
         option: Of the command line, for the error.
+        is_appended: Whether lines are added to what is there, which may be a device or pipe.
     """
     if looks_like_address(path):
         raise ConfigError(
             f"{option} {path} is an address, expected a file or folder of this machine: nothing is written elsewhere. "
             "Name one, and copy what was written."
         )
+    try:
+        if not is_appended:
+            refuse_special(Path(path))
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}. Choose another {option}.") from error
     for folder in Path(path).resolve().parents:
         if (found := _mark(folder)) and found[0] == _MODEL:
             raise _taken(folder, *found, option)
@@ -79,7 +86,7 @@ def check_shared(folder: AnyPath, *kinds: str, option: str = "--out") -> None:
         option: Of the command line, for the error.
     """
     check_target(folder, option=option)
-    found = kind_of(Path(folder))
+    found = kind_of(Path(folder)) or _class_of(Path(folder))
     if found and found[0] not in kinds:
         raise _taken(folder, *found, option)
 
@@ -90,9 +97,11 @@ def check_replaceable_file(path: Path, kind: FileKind, *, option: str = "--out")
     Args:
         option: Of the command line, for the error.
     """
-    check_target(path, option=option)
+    check_target(path, option=option, is_appended=kind.is_appended)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder, expected the name of a file. Choose another {option}.")
+    if kind.suffixes and path.suffix.lower() not in kind.suffixes:
+        raise ConfigError(f"{option} {path} is a {kind.name}; give it a name that ends in {kind.suffixes[0]}.")
     if not path.exists() or not path.stat().st_size:
         return
     try:
@@ -100,7 +109,8 @@ def check_replaceable_file(path: Path, kind: FileKind, *, option: str = "--out")
             return
     except Exception:
         pass
-    raise ConfigError(f"{path} is there and is no {kind.name}; {kind.loss}. Choose another {option}.")
+    loss = "nothing is written behind its end" if kind.is_appended else "it would be lost"
+    raise ConfigError(f"{path} is there and is no {kind.name}; {loss}. Choose another {option}.")
 
 
 def check_together(folder: Path, files: FilesTogether, *, option: str = "--out") -> None:
@@ -135,6 +145,12 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
     if all(classes.values()) and len(set().union(*classes.values()) - _PICTURES) > 1:
         return IMAGES, next(iter(classes)).name
     return None
+
+
+def _class_of(folder: Path) -> tuple[str, str] | None:
+    """Returns the same of a folder of images that is a class, by what stands beside it."""
+    above = kind_of(folder.resolve().parent) if _has_image(folder) else None
+    return ("a class among " + IMAGES, folder.resolve().name) if above and above[0] == IMAGES else None
 
 
 def _mark(folder: Path) -> tuple[str, str] | None:
