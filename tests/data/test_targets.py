@@ -153,7 +153,7 @@ def test_an_address_is_no_place_to_write_to(text: str):
 
 def test_a_class_of_a_dataset_takes_no_other_files(tmp_path: Path):
     root = folder_with(tmp_path / "cells", "hsil/a.png", "nilm/a.png")
-    with pytest.raises(ConfigError, match=r"hsil is a class among a folder of images by class"):
+    with pytest.raises(ConfigError, match=r"hsil is a class of a folder of images by class"):
         check_shared(root / "hsil", STORE)
     check_shared(root / "runs", STORE)
 

@@ -150,7 +150,7 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
 def _class_of(folder: Path) -> tuple[str, str] | None:
     """Returns the same of a folder of images that is a class, by what stands beside it."""
     above = kind_of(folder.resolve().parent) if _has_image(folder) else None
-    return ("a class among " + IMAGES, folder.resolve().name) if above and above[0] == IMAGES else None
+    return (f"a class of {IMAGES}", "images") if above and above[0] == IMAGES else None
 
 
 def _mark(folder: Path) -> tuple[str, str] | None:
