@@ -54,7 +54,7 @@ def test_a_trial_passes_without_the_onnx_extra_and_its_result_names_no_user_or_f
         (["nano", "--weights", "nano=no/such.bin"], " no/such.bin"),
         (["nano", "--data", "herlev"], "--data expects NAME=PATH"),
         (["nano", "--data", "herlev=no/such"], "no/such"),
-        (["nano", "--out", "."], "name a file for the result, such as nano.json"),
+        (["nano", "--out", "."], ". is a folder, expected the name of a file"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_tried(arguments: list[str], message: str, capsys):

@@ -1,15 +1,18 @@
 """Output targets: no command writes to an address, into a model, or among what is somebody else's."""
 
-from collections.abc import Iterator, Sequence
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclopts import App
+from command_options import checks, options
 
 from cytolora.classifier.bundle.files import CONTENTS
 from cytolora.classifier.inference.onnx_predictor import EXPORT
 from cytolora.cli.app import app, main
+from cytolora.core.files import staged_file, write_bytes
+from cytolora.core.folders import staged_folder
+from cytolora.data.own_files import REQUEST_LOG, FileKind
 from cytolora.data.targets import (
     IMAGES,
     STORE,
@@ -33,31 +36,8 @@ TO_WRITE = {"publish": None, "data download": "--to", "weights fetch": "--to"}
 def folder_with(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text('{"files": {}, "classes": [], "checkpoints": [], "shard_size": 1}')
+        (root / name).write_text('{"format": 1, "files": {}, "classes": [], "checkpoints": [], "shard_size": 1}')
     return root
-
-
-def options(of: App, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every option of every command with the command's name."""
-    for command in of:
-        if command.startswith("-"):
-            continue
-        inner = of[command]
-        if inner.default_command is not None:
-            for option in inner.assemble_argument_collection():
-                yield f"{name}{command}", option
-        else:
-            yield from options(inner, f"{name}{command} ")
-
-
-def checks(option: Any, value: Any, others: Sequence[Any] = ()) -> str:
-    """Returns what the validators of an option, or others where it has none, say of a value; empty: nothing."""
-    for validator in option.parameter.validator or others:
-        try:
-            validator(option.hint, value)
-        except ValueError as error:
-            return str(error)
-    return ""
 
 
 def places() -> list[tuple[str, Any]]:
@@ -83,7 +63,8 @@ def test_every_option_that_names_a_place_to_write_to_refuses_an_address_and_a_pl
     for command, option in of_commands:
         assert "is an address" in checks(option, Path("https://host/place")), (command, option.name)
         assert "is a model (it holds bundle.json)" in checks(option, inside), (command, option.name)
-        assert not checks(option, tmp_path / "new.json"), (command, option.name)
+        new = tmp_path / ("new.html" if option.name == "--page" else "new.json")
+        assert not checks(option, new), (command, option.name)
 
 
 def test_every_number_of_every_option_refuses_inf_and_nan():
@@ -135,10 +116,25 @@ def test_kinds_of_folders_are_told_by_the_files_that_their_commands_write(tmp_pa
 
 
 def test_a_file_of_others_that_is_called_like_a_mark_is_none(tmp_path: Path):
-    for name, text in ((EXPORT, '[{"image": "1.png"}]'), (OF_WEIGHTS, "{}"), (OF_SHARDS, "no JSON")):
+    texts = {CONTENTS: '{"files": 3}', EXPORT: '[{"image": "1.png"}]', OF_WEIGHTS: "{}", OF_SHARDS: "no JSON"}
+    for name, text in texts.items():
         (tmp_path / name).write_text(text)
     assert kind_of(tmp_path) is None
     check_target(tmp_path / "coco.json")
+    check_target(tmp_path / "further" / "down" / "out")
+
+
+@pytest.mark.parametrize("names", [("pictures",), ("train/hsil",), ("figures", "images"), ("plots", "hsil")])
+def test_one_folder_of_pictures_or_folders_of_plots_are_no_images_by_class(names: tuple[str, ...], tmp_path: Path):
+    root = folder_with(tmp_path / "results", *(f"{name}/a.png" for name in names))
+    assert kind_of(root) is None
+    check_shared(root, STORE)
+
+
+def test_folders_of_plots_beside_classes_leave_them_images_by_class(tmp_path: Path):
+    root = folder_with(tmp_path / "cells", "figures/a.png", "hsil/a.png", "nilm/a.png")
+    with pytest.raises(ConfigError, match="is a folder of images by class"):
+        check_shared(root, STORE)
 
 
 def test_a_folder_that_is_shared_takes_its_own_kind_alone(tmp_path: Path):
@@ -155,6 +151,28 @@ def test_an_address_is_no_place_to_write_to(text: str):
             check_target(path)
 
 
+def test_a_class_of_a_dataset_takes_no_other_files(tmp_path: Path):
+    root = folder_with(tmp_path / "cells", "hsil/a.png", "nilm/a.png")
+    with pytest.raises(ConfigError, match=r"hsil is a class of a folder of images by class"):
+        check_shared(root / "hsil", STORE)
+    check_shared(root / "runs", STORE)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_or_device_is_replaced_by_no_file_and_by_no_folder(tmp_path: Path):
+    """As root, a rename would put a file in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="It is a device, pipe or socket"):
+        check_target(tmp_path / "pipe")
+    with pytest.raises(OSError, match="It is a device, pipe or socket"):
+        write_bytes(tmp_path / "pipe", b"")
+    for staged in (staged_file, staged_folder):
+        with pytest.raises(OSError, match="It is a device, pipe or socket"), staged(tmp_path / "pipe"):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    check_replaceable_file(tmp_path / "pipe", REQUEST_LOG)
+
+
 @pytest.mark.parametrize("text", ["C:/runs", "runs", "hicervix:25", "a=b", "../x"])
 def test_a_name_with_a_colon_is_one(text: str):
     check_target(text)
@@ -162,8 +180,9 @@ def test_a_name_with_a_colon_is_one(text: str):
 
 def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path):
     file = tmp_path / "cells.zip"
-    check_replaceable_file(file, "zip of runs", Path.is_dir)
+    ours, theirs = (FileKind(name="zip of runs", is_own=is_own) for is_own in (Path.is_file, Path.is_dir))
+    check_replaceable_file(file, theirs)
     file.write_text("mine")
-    check_replaceable_file(file, "zip of runs", Path.is_file)
+    check_replaceable_file(file, ours)
     with pytest.raises(ConfigError, match="is there and is no zip of runs; it would be lost"):
-        check_replaceable_file(file, "zip of runs", Path.is_dir)
+        check_replaceable_file(file, theirs)

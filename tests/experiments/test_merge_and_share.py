@@ -312,7 +312,7 @@ def test_runs_are_merged_into_no_folder_of_another_kind(
     target = tmp_path / "theirs"
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (target / name).write_bytes(b"{}")
+        (target / name).write_bytes(b'{"format": 1, "classes": [], "files": {}}')
     assert cli("merge", *pair, "--out", target) == 2
     assert f"theirs is {kind} (it holds" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="Choose another --out"):

@@ -138,11 +138,12 @@ def check(
     """
     from cytolora.classifier.fit.usable import audited
     from cytolora.core.files import write_text
-    from cytolora.data.targets import check_target
+    from cytolora.data.own_files import AUDIT_PAGE
+    from cytolora.data.targets import check_replaceable_file
 
     page, progress = as_path_or_none(page, "page"), progress or default_progress()
     if page is not None:
-        check_target(page, option="page")
+        check_replaceable_file(page, AUDIT_PAGE, option="page")
     manifest = _manifest(data, dataset, split=split, label_map=label_map, pool=pool, reading=reading)
     progress.begin("looking at images", len(manifest.samples), "images")
     found = audited(manifest, on_image=lambda: progress.done(1))

@@ -74,13 +74,14 @@ def leakage(
     from cytolora.classifier.leakage.measure import measure_leakage
     from cytolora.classifier.leakage.page import write_page
     from cytolora.data.datasets import manifest_of
-    from cytolora.data.targets import check_target
+    from cytolora.data.own_files import LEAKAGE_PAGE
+    from cytolora.data.targets import check_replaceable_file
 
     if model is not None and bundle is not None:
         raise ConfigError("Name a model or a bundle, not both: a bundle has a backbone of its own.")
     effort, page = Effort(head=head, repeats=repeats, seed=seed), as_path_or_none(page, "page")
     if page is not None:
-        check_target(page, option="page")
+        check_replaceable_file(page, LEAKAGE_PAGE, option="page")
     on, progress, cache = as_device(device), progress or default_progress(), as_path(cache, "cache")
     manifest = manifest_of(data, dataset, reading=reading).with_hashes()
     names = as_names(positive, "positive")

@@ -14,6 +14,7 @@ from cytolora.cli.options import Several
 from cytolora.cli.targets import shared
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import staged_together
+from cytolora.data.own_files import COMPARISON
 from cytolora.display.format import escape_markdown
 from cytolora.experiments.store import require_writable, unwritable
 from cytolora.reporting.comparison.compare import COLUMNS, HEADER, Comparison, notes, to_lines, to_rows
@@ -32,7 +33,7 @@ def compare(
     dataset: Annotated[Sequence[str], Several] = (),
     metric: Metric = "accuracy",
     best: Annotated[bool, Parameter(negative="")] = False,
-    out: Annotated[Path | None, shared()] = None,
+    out: Annotated[Path | None, shared(files=COMPARISON)] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compares stored runs in pairs on the same test images: difference, 95 % interval, p corrected for many pairs.

@@ -26,6 +26,7 @@ from cytolora.core.zip_members import is_zip
 from cytolora.data.datasets import DATASETS
 from cytolora.data.label_map import apply_label_map
 from cytolora.data.manifest import Manifest
+from cytolora.data.own_files import AUDIT_PAGE
 from cytolora.data.pooling import Pool, load_pool
 from cytolora.data.quality.findings import Audit
 from cytolora.data.quality.group_test import groups_suspected
@@ -49,7 +50,7 @@ def check(
     pooling: PoolOptions = ONE_DATASET,
     reading: ReadingOptions = AS_IT_STANDS,
     strict: Annotated[bool, Parameter(negative="")] = False,
-    page: Annotated[Path | None, replaced("--page")] = None,
+    page: Annotated[Path | None, replaced("--page", AUDIT_PAGE)] = None,
     croissant: Annotated[Path | None, replaced("--croissant")] = None,
     alike: FeatureOptions = NO_FEATURES,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,

@@ -15,6 +15,7 @@ from cytolora.cli.options import Several
 from cytolora.cli.targets import shared
 from cytolora.core.files import write_json, write_text
 from cytolora.core.folders import staged_together
+from cytolora.data.own_files import ENSEMBLES
 from cytolora.experiments.store import require_writable, unwritable
 from cytolora.reporting.comparison.ensemble_table import COLUMNS, HEADER, prediction_rows, to_lines, to_page
 from cytolora.reporting.comparison.ensembles import Over, Weighting
@@ -36,7 +37,7 @@ def ensemble(
     method: Annotated[Sequence[str], Several] = (),
     shots: Annotated[Sequence[int], Several] = (),
     metric: Metric = "accuracy",
-    out: Annotated[Path | None, shared()] = None,
+    out: Annotated[Path | None, shared(files=ENSEMBLES)] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Averages the class probabilities of stored runs, beside each member with paired differences. Trains nothing.

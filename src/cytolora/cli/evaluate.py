@@ -23,6 +23,7 @@ from cytolora.cli.print_findings import print_findings
 from cytolora.cli.print_metrics import print_metrics, print_statement
 from cytolora.cli.progress import show_progress
 from cytolora.cli.targets import replaced
+from cytolora.data.own_files import REVIEW_PAGE
 
 
 def evaluate(
@@ -35,7 +36,7 @@ def evaluate(
     split: Path | None = None,
     subset: Literal["train", "val", "test"] | None = None,
     seen: Literal["refuse", "mark", "drop"] = "refuse",
-    page: Annotated[Path | None, replaced("--page")] = None,
+    page: Annotated[Path | None, replaced("--page", REVIEW_PAGE)] = None,
     precision: OfFeatures = "auto",
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,

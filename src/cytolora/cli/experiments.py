@@ -35,7 +35,7 @@ from cytolora.cli.targets import replaced, shared
 from cytolora.core.stopping import heeding_signals
 from cytolora.core.text import counted
 from cytolora.data.pooling import Pool, account
-from cytolora.data.targets import IMAGES, STORE
+from cytolora.data.targets import STORE
 from cytolora.experiments.batch_division import BatchDivision
 from cytolora.experiments.cost import describe, describe_prompts, stored_costs
 from cytolora.experiments.engines.registry import chosen_engine
@@ -267,7 +267,7 @@ def report(
 
 
 def demo(
-    *, out: Annotated[Path, shared(IMAGES)] = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False
+    *, out: Annotated[Path, shared()] = Path("demo"), quiet: Annotated[bool, Parameter(negative="")] = False
 ) -> None:
     """Runs a small experiment on drawn cells with the built-in backbone: no data, no network, minutes on two cores.
 

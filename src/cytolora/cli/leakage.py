@@ -22,6 +22,7 @@ from cytolora.cli.options import (
 )
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.targets import replaced
+from cytolora.data.own_files import LEAKAGE_PAGE
 
 if TYPE_CHECKING:
     from cytolora.classifier.leakage.report import LeakageReport
@@ -39,7 +40,7 @@ def leakage(
     head: Literal["gda", "nearest-mean"] = "gda",
     repeats: int = 10,
     seed: int = 0,
-    page: Annotated[Path | None, replaced("--page")] = None,
+    page: Annotated[Path | None, replaced("--page", LEAKAGE_PAGE)] = None,
     precision: OfFeatures = "auto",
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,

@@ -21,6 +21,7 @@ from cytolora.cli.options import (
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.targets import shared
 from cytolora.core.findings import gravest_first
+from cytolora.data.own_files import LEARNING_CURVE
 
 if TYPE_CHECKING:
     from cytolora.classifier.learning_curve.forecast import Forecast
@@ -36,7 +37,7 @@ def learning_curve(
     model: str | None = None,
     dataset: str | None = None,
     split: Path | None = None,
-    out: Annotated[Path | None, shared()] = None,
+    out: Annotated[Path | None, shared(files=LEARNING_CURVE)] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: ReadingOptions = AS_IT_STANDS,
     files: WeightOptions = NO_WEIGHTS,
@@ -79,8 +80,11 @@ def learning_curve(
     from cytolora.classifier.learning_curve.measure import check_asked, default_shots, measure, num_classifiers
     from cytolora.cli.progress import show_progress
     from cytolora.cli.session import open_session, read_manifest
+    from cytolora.experiments.store import require_writable
 
     check_target(target)
+    if out is not None:
+        require_writable(out)  # now, not after all classifiers
     with show_progress(quiet=quiet) as progress:
         progress.status(f"reading {path}")
         manifest = read_manifest(path, dataset, split, reading)

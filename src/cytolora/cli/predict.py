@@ -21,6 +21,7 @@ from cytolora.cli.slides import (
 )
 from cytolora.cli.targets import replaced
 from cytolora.core.arguments import is_url
+from cytolora.data.own_files import REVIEW_PAGE
 from cytolora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def predict(
     /,
     *,
     out: Annotated[Path, replaced()],
-    page: Annotated[Path | None, replaced("--page")] = None,
+    page: Annotated[Path | None, replaced("--page", REVIEW_PAGE)] = None,
     cells: Path | None = None,
     crop_um: float | None = None,
     mpp: float | None = None,
@@ -131,7 +132,7 @@ def predict(
         )
     refuse_slides(paths)
     from cytolora.classifier.inference.image_sources import find_images, left_out
-    from cytolora.classifier.inference.table import check_out, check_room, predict_table
+    from cytolora.classifier.inference.table import check_room, check_table, predict_table
 
     if not paths:
         raise ConfigError(
@@ -141,7 +142,7 @@ def predict(
     if shards.is_asked:
         _predict_shards(bundle, paths, sources, out, shards, precision, files, machine, json_=json_, quiet=quiet)
         return
-    check_out(out, *(Path(path) for path in paths if not is_url(path)))
+    check_table(out, *(Path(path) for path in paths if not is_url(path)))
     if page is not None:
         check_room(page, len({source.name for source in find_images(paths)}))
     slide_of, read = None, []

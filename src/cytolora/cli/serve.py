@@ -13,6 +13,7 @@ from cytolora.cli.options import NO_WEIGHTS, MachineOptions, OfFeatures, WeightO
 from cytolora.cli.print_findings import print_findings
 from cytolora.cli.targets import number, replaced
 from cytolora.core.text import counted
+from cytolora.data.own_files import REQUEST_LOG
 from cytolora.errors import missing_package
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def serve(
     max_connections: Annotated[int, _Positive] = 1000,
     max_connections_per_client: Annotated[int, _Positive] = 250,
     request_log: Annotated[
-        Path | None, Parameter(allow_leading_hyphen=True), replaced("--request-log")
+        Path | None, Parameter(allow_leading_hyphen=True), replaced("--request-log", REQUEST_LOG)
     ] = None,  # - is standard output
     precision: OfFeatures = "auto",
     files: WeightOptions = NO_WEIGHTS,
@@ -92,7 +93,7 @@ def serve(
         Of these, from one address; a proxy is one address, so behind one set both to the same number.
     request_log
         File to whose end every request is written as a line of JSON: time, id, client, path, status, seconds, number of
-        images; - is standard output. No names and no results.
+        images; - is standard output. No names and no results. A file that is there must be such a log.
     precision
         Of a frozen encoder: auto is that of `fit`; fp32 opens a bundle in int8 where int8 cannot be computed.
     threads

@@ -16,6 +16,7 @@ from cytolora.cli.options import THIS_MACHINE, MachineOptions, Several, add_back
 from cytolora.cli.progress import show_progress
 from cytolora.cli.targets import replaced
 from cytolora.core.files import write_json
+from cytolora.data.own_files import TRIAL
 from cytolora.errors import ConfigError
 
 _FAILED = 1
@@ -37,7 +38,7 @@ def try_(
     backbone_file: Annotated[Sequence[Path], Several] = (),
     data: Annotated[Sequence[str], Several] = (),
     steps: int = DEFAULT_STEPS,
-    out: Annotated[Path | None, replaced()] = None,
+    out: Annotated[Path | None, replaced(kind=TRIAL)] = None,
     machine: MachineOptions = THIS_MACHINE,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -76,8 +77,6 @@ def try_(
     quiet
         Shows no progress.
     """
-    if out is not None and out.is_dir():
-        raise ConfigError(f"{out} is a folder; name a file for the result, such as {out / f'{name}.json'}.")
     add_backbones(backbone_file)
     folders = pairs(data, "--data")
     device = resolve_device(machine)

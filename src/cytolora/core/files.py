@@ -98,9 +98,16 @@ def link_target(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
+def refuse_special(target: Path) -> None:
+    """Raises an OSError if a device, pipe or socket is there: a rename would put a file in its place, for everybody."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OSError(errno.EINVAL, "It is a device, pipe or socket", str(target))
+
+
 @contextmanager
 def _new_file(target: Path) -> Iterator[tuple[int, Path]]:
     """Yields descriptor and path of an empty file that becomes ``target`` when the block ends well."""
+    refuse_special(target)
     descriptor, path = unfinished.begin_file(target)
     try:
         try:

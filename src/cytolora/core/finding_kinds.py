@@ -301,6 +301,16 @@ DIVISION = _kinds(
         "More pairs of images resemble each other than anybody can look at: only the nearest are listed and compared.",
         "Keep one image of each scene (frames of a video, augmented copies), or give those of one scene one group.",
     ),
+    (
+        *(515, "cells-chosen", "note"),
+        "Cells of a table were chosen while labelling (`cytolora label`); its test cells were drawn at random.",
+        "Nothing; keep its test cells, and take thresholds and prediction sets, which rest on chosen cells, for rough.",
+    ),
+    (
+        *(516, "chosen-cells-tested", "warning"),
+        "Cells that were chosen while labelling (`cytolora label`), for they were difficult, may come into a test set.",
+        "Label drawn cells of the test share in the project and fit that, or test on cells that were drawn at random.",
+    ),
 )
 
 WEIGHTS = _kinds(

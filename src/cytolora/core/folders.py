@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cytolora.core import locks, unfinished
-from cytolora.core.files import link_target, rename, sync, sync_folder
+from cytolora.core.files import link_target, refuse_special, rename, sync, sync_folder
 from cytolora.core.locks import locked
 from cytolora.errors import CytoloraError
 
@@ -64,6 +64,7 @@ def finish_together(folder: Path) -> None:
 @contextmanager
 def _staged(target: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
     """Yields an empty folder that ``put`` brings to ``target`` when the block ends well."""
+    refuse_special(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _recover(target)
     unfinished.sweep(target.parent)

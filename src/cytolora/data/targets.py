@@ -6,15 +6,19 @@ folder that something is put into, beside what is there (``check_shared``).
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from cytolora.core.arguments import AnyPath
-from cytolora.core.folders import current_folder
+from cytolora.core.files import refuse_special
+from cytolora.core.folders import current_folder, finish_together
 from cytolora.core.litter import is_litter
-from cytolora.core.strict_json import read_json
+from cytolora.core.named_files import is_file
 from cytolora.data.formats import is_image_name
+from cytolora.data.own_files import FileKind, FilesTogether, json_has_keys
+from cytolora.data.readers.folder import NO_CLASSES
 from cytolora.data.readers.subset_folders import subset_named
 from cytolora.errors import ConfigError
 
@@ -29,13 +33,18 @@ _MARKS = {
     ("index.html", "tables.csv", "methods.md"): "a report",
 }
 """Files that tell what a folder is; ``tests/data/test_targets.py`` compares them with the names that are written."""
-_KEYS = {"export.json": {"files", "classes"}, "weights.json": {"checkpoints"}, "_manifest.json": {"shard_size"}}
-"""Of files whose names others use too: what the JSON in ours holds."""
-_MAX_BYTES = 2**26
-"""Of such a file."""
+_KEYS = {
+    "bundle.json": {"format", "classes", "files"},
+    "export.json": {"format", "classes", "files"},
+    "weights.json": {"checkpoints"},
+    "_manifest.json": {"shard_size"},
+}
+"""Of files whose names others use too: what the JSON in ours holds, in all versions."""
 _RUN = ("spec.json", "metrics.json")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|(hf|hub|huggingface|https?|s3|gs|gcs|az|abfs|file|ftp|ssh):", re.I)
 """``Path`` makes one slash of two. A single letter before the colon is a disk of Windows."""
+_PICTURES = NO_CLASSES | {"figures", "figs", "plots", "charts", "graphs", "diagrams"}
+"""Folders of pictures, in lower case, that are no classes: those of results hold some as well."""
 _LOOKED_AT = 1000
 """Entries of a folder in which images are looked for."""
 
@@ -45,19 +54,25 @@ def looks_like_address(path: AnyPath) -> bool:
     return _ADDRESS.match(str(path)) is not None
 
 
-def check_target(path: AnyPath, *, option: str = "--out") -> None:
-    """Raises a ConfigError if a file or folder is no place to write to: an address, or inside of a model.
+def check_target(path: AnyPath, *, option: str = "--out", is_appended: bool = False) -> None:
+    """Raises a ConfigError if a file or folder is no place to write to: an address, a device, or inside of a model.
 
-    A model with another file in it would never open again.
+    A model with another file in it would never open again; a device would be replaced by a file.
 
     Args:
         option: Of the command line, for the error.
+        is_appended: Whether lines are added to what is there, which may be a device or pipe.
     """
     if looks_like_address(path):
         raise ConfigError(
             f"{option} {path} is an address, expected a file or folder of this machine: nothing is written elsewhere. "
             "Name one, and copy what was written."
         )
+    try:
+        if not is_appended:
+            refuse_special(Path(path))
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror or error}. Choose another {option}.") from error
     for folder in Path(path).resolve().parents:
         if (found := _mark(folder)) and found[0] == _MODEL:
             raise _taken(folder, *found, option)
@@ -71,30 +86,49 @@ def check_shared(folder: AnyPath, *kinds: str, option: str = "--out") -> None:
         option: Of the command line, for the error.
     """
     check_target(folder, option=option)
-    found = kind_of(Path(folder))
+    found = kind_of(Path(folder)) or _class_of(Path(folder))
     if found and found[0] not in kinds:
         raise _taken(folder, *found, option)
 
 
-def check_replaceable_file(path: Path, what: str, is_own: Callable[[Path], bool], *, option: str = "--out") -> None:
+def check_replaceable_file(path: Path, kind: FileKind, *, option: str = "--out") -> None:
     """Raises a ConfigError if a file is there that is not of the kind that replaces it: it would be lost.
 
     Args:
-        what: The kind in words, such as ``zip file of stored runs``.
-        is_own: Whether a file is of the kind; may raise what reading another one raises.
         option: Of the command line, for the error.
     """
-    check_target(path, option=option)
+    check_target(path, option=option, is_appended=kind.is_appended)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder, expected the name of a file. Choose another {option}.")
+    if kind.suffixes and path.suffix.lower() not in kind.suffixes:
+        raise ConfigError(f"{option} {path} is a {kind.name}; give it a name that ends in {kind.suffixes[0]}.")
     if not path.exists() or not path.stat().st_size:
         return
     try:
-        if is_own(path):
+        if kind.is_own(path):
             return
     except Exception:
         pass
-    raise ConfigError(f"{path} is there and is no {what}; it would be lost. Choose another {option}.")
+    loss = "nothing is written behind its end" if kind.is_appended else "it would be lost"
+    raise ConfigError(f"{path} is there and is no {kind.name}; {loss}. Choose another {option}.")
+
+
+def check_together(folder: Path, files: FilesTogether, *, option: str = "--out") -> None:
+    """Raises a ConfigError if files of others are in a folder by the names of those that are written together there.
+
+    Args:
+        option: Of the command line, for the error.
+    """
+    with suppress(OSError):  # what cannot be written says so later
+        finish_together(folder)
+    description = folder / files.description
+    check_replaceable_file(description, files.kind, option=option)
+    theirs = next((folder / name for name in files.others if os.path.lexists(folder / name)), None)
+    if theirs is not None and not (is_file(description) and description.stat().st_size):
+        raise ConfigError(
+            f"{theirs} is there and of no {files.kind.name}, for there is no {files.description} beside it; it would "
+            f"be lost. Choose another {option}."
+        )
 
 
 def kind_of(folder: Path) -> tuple[str, str] | None:
@@ -104,13 +138,19 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
         return None
     if found := _mark(folder):
         return found
-    run = next((path for path in _folders(folder) if all((path / name).is_file() for name in _RUN)), None)
+    run = next((path for path in _folders(folder) if all(is_file(path / name) for name in _RUN)), None)
     if run is not None:
         return STORE, run.name
-    classes = list(islice(_folders(folder), _LOOKED_AT))
-    if classes and all(map(_holds_images, classes)):
-        return IMAGES, classes[0].name
+    classes = {one: _classes(one) for one in islice(_folders(folder), _LOOKED_AT)}
+    if all(classes.values()) and len(set().union(*classes.values()) - _PICTURES) > 1:
+        return IMAGES, next(iter(classes)).name
     return None
+
+
+def _class_of(folder: Path) -> tuple[str, str] | None:
+    """Returns the same of a folder of images that is a class, by what stands beside it."""
+    above = kind_of(folder.resolve().parent) if _has_image(folder) else None
+    return (f"a class of {IMAGES}", "images") if above and above[0] == IMAGES else None
 
 
 def _mark(folder: Path) -> tuple[str, str] | None:
@@ -119,15 +159,8 @@ def _mark(folder: Path) -> tuple[str, str] | None:
 
 
 def _is_mark(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    if (keys := _KEYS.get(file.name)) is None:
-        return True
-    try:
-        held = read_json(file.read_bytes()) if file.stat().st_size <= _MAX_BYTES else None
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(held, dict) and keys <= held.keys()
+    keys = _KEYS.get(file.name)
+    return is_file(file) and (keys is None or json_has_keys(file, keys))
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -140,10 +173,12 @@ def _folders(folder: Path) -> Iterator[Path]:
     yield from (folder / name for name in found if not is_litter(name))
 
 
-def _holds_images(folder: Path) -> bool:
-    """Whether a folder holds images, or is named like a subset and its sub-folders do (``train/hsil``)."""
+def _classes(folder: Path) -> set[str]:
+    """Returns the folders of images that this one is, or holds if it is named like a subset; names in lower case."""
+    if _has_image(folder):
+        return {folder.name.lower()}
     inside = islice(_folders(folder), _LOOKED_AT) if subset_named(folder.name) else ()
-    return _has_image(folder) or any(map(_has_image, inside))
+    return {one.name.lower() for one in inside if _has_image(one)}
 
 
 def _has_image(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cytolora.core.files import json_bytes, staged_file
 from cytolora.core.zip_members import undated
+from cytolora.data.own_files import FileKind
 from cytolora.data.targets import check_replaceable_file
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.divisions import FOLDER as DIVISIONS
@@ -69,7 +70,7 @@ def share(
         raise ConfigError(f"--out ends in .zip (the store) or .parquet (all predictions), got {out.name!r}.")
     if weights and out.suffix != ".zip":
         raise ConfigError("--weights is for a zip file; a table of predictions holds none.")
-    check_replaceable_file(out, *(_OWN_ZIP if out.suffix == ".zip" else _OWN_TABLE))
+    check_replaceable_file(out, _OWN_ZIP if out.suffix == ".zip" else _OWN_TABLE)
     runs = Store(runs_dir).runs_at_once() if runs_dir.is_dir() else []
     if not runs:
         raise StoreError(f"No finished runs in {runs_dir}. Point at the folder given to `cytolora run --out`.")
@@ -104,8 +105,8 @@ def _is_table(path: Path) -> bool:
     return {"run", "path", "class", "probability"}.issubset(names)
 
 
-_OWN_ZIP = ("zip file of stored runs", _is_zipped_store)
-_OWN_TABLE = ("table of predictions of stored runs", _is_table)
+_OWN_ZIP = FileKind(name="zip file of stored runs", is_own=_is_zipped_store)
+_OWN_TABLE = FileKind(name="table of predictions of stored runs", is_own=_is_table)
 """What is replaced: what this wrote before."""
 
 

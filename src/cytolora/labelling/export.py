@@ -17,6 +17,10 @@ from cytolora.core.files import write_text
 from cytolora.core.text import counted
 from cytolora.data.exchange.formats import convert
 from cytolora.data.manifest import Manifest
+from cytolora.data.own_files import FileKind
+from cytolora.data.readers.selection import CHOSEN, COLUMNS, DRAWN, SELECTION
+from cytolora.data.readers.tables import has_columns
+from cytolora.data.targets import check_replaceable_file
 from cytolora.errors import DataError
 from cytolora.labelling.board import NO_CELL, NOT_SURE, Board
 from cytolora.labelling.features import load_features, usable
@@ -24,6 +28,9 @@ from cytolora.labelling.project import LABELS, Project, manifest_of, read_projec
 from cytolora.labelling.soft import with_soft_labels
 from cytolora.metrics.intervals import MIN_GROUPS
 from cytolora.metrics.readers import summary
+
+_OWN = FileKind(name="table of a project's labels", is_own=lambda file: has_columns(file, set(COLUMNS) - {SELECTION}))
+"""Of any version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,15 +195,20 @@ def class_labels(board: Board) -> dict[str, dict[int, int]]:
 
 
 def write_labels(project: Project, board: Board, path: Path | None = None) -> Path:
-    """Writes path, label, subset and group of every cell that ``fit`` may use; paths are relative to the cells' folder.
+    """Writes path, label, subset, group and selection of every cell that ``fit`` may use.
+
+    Paths are relative to the cells' folder; the selection is ``drawn`` of test cells, and ``chosen`` of others.
 
     Raises:
+        ConfigError: If a file is there that is no such table; it would be lost.
         DataError: If no cell has a class.
     """
     target = project.folder / LABELS if path is None else path
+    check_replaceable_file(target, _OWN, option="name for it")
     samples = labels_of(project, board).manifest.samples
-    rows = [[one.path, one.label, one.subset, one.group] for one in samples]
-    write_text(target, "".join(map(csv_line, [("path", "label", "subset", "group"), *rows])))
+    selection = {"test": DRAWN, "train": CHOSEN}
+    rows = [[one.path, one.label, one.subset, one.group, selection[one.subset or "train"]] for one in samples]
+    write_text(target, "".join(map(csv_line, [COLUMNS, *rows])))
     return target
 
 

@@ -18,6 +18,7 @@ from cytolora.core.text import counted, folded, normal
 from cytolora.data.datasets import DATASETS, find_dataset
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.pool_maps import read_pool_map, shipped_maps
+from cytolora.data.readers.selection import NAME
 from cytolora.errors import ConfigError, DataError, unknown_name
 from cytolora.labelling.cell_table import cell_table, read_cell_table
 from cytolora.labelling.cells import find_cells, folders_of
@@ -25,7 +26,7 @@ from cytolora.labelling.journal import make_journal
 from cytolora.labelling.shares import assign_shares
 from cytolora.labelling.votes import MAX_CLASS, NO_CLASS
 
-FILE, CELLS, JOURNAL, LABELS, FEATURES = "project.json", "cells.csv", "journal.sqlite", "labels.csv", "features.npy"
+FILE, CELLS, JOURNAL, LABELS, FEATURES = "project.json", "cells.csv", "journal.sqlite", NAME, "features.npy"
 VERSION = 1
 """Of the layout; a newer one is refused."""
 MIXTURE: Mapping[str, float] = {"doubt": 0.5, "diversity": 0.5, "mistakes": 0.1, "rare": 0.15, "test": 0.25}

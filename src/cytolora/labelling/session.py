@@ -487,9 +487,10 @@ class Labelling:
             return {"number": fitted.number, "seconds": perf_counter() - started, "labels": len(training)}
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
-        """Writes path, label, subset and group of the labelled cells; to ``labels.csv`` of the project if None.
+        """Writes path, label, subset, group and selection of labelled cells; to ``labels.csv`` of the project if None.
 
         Raises:
+            ConfigError: If a file of another kind is there.
             DataError: If no cell has a class.
         """
         with self._lock:

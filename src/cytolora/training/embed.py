@@ -20,6 +20,7 @@ from cytolora.core.files import canonical_json, sha256_text, staged_file
 from cytolora.core.strict_json import read_json
 from cytolora.core.zip_members import MAX_RATIO, unpacks_too_far
 from cytolora.data.manifest import METADATA_PREFIX, Manifest
+from cytolora.data.own_files import FileKind
 from cytolora.data.targets import check_replaceable_file
 from cytolora.data.unlabelled import images_below
 from cytolora.errors import ConfigError, DataError
@@ -102,7 +103,7 @@ def check_out(out: Path) -> None:
     if suffix not in known:
         raise ConfigError(f"--out {out.name} is a file of features; its name ends in {', '.join(known)}.")
     is_own = _is_own if suffix == _PARQUET else is_embedding
-    check_replaceable_file(out, "file of features", is_own)
+    check_replaceable_file(out, FileKind(name="file of features", is_own=is_own))
 
 
 def _is_own(path: Path) -> bool:

@@ -191,3 +191,14 @@ def test_a_zip_file_that_is_no_bundle_is_not_overwritten(tmp_path):
     assert (tmp_path / "cells.zip").read_bytes() == before
     for _ in range(2):
         write_small_bundle(tmp_path / "model.zip")
+    with zipfile.ZipFile(tmp_path / "model.zip", "a") as packed:
+        packed.writestr("notes.txt", "months of work")
+    with pytest.raises(ConfigError, match="no bundle; it would be lost"):
+        write_small_bundle(tmp_path / "model.zip")
+
+
+def test_a_zip_file_of_the_folder_of_a_bundle_is_replaced(copied, tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as packed:
+        for file in (one for one in sorted(copied.rglob("*")) if one.is_file()):
+            packed.write(file, f"model/{file.relative_to(copied).as_posix()}")
+    write_small_bundle(tmp_path / "model.zip")

@@ -109,5 +109,5 @@ def test_a_table_of_something_else_is_not_replaced(name: str, tmp_path: Path):
         check_out(out)
     out.unlink()
     check_out(out)
-    out.with_suffix(".csv").write_text("path,predicted,hsil\n")
+    out.with_suffix(".csv").write_text("path,predicted,hsil,positive,prediction_set,referred,unfamiliar,error\n")
     check_out(out.with_suffix(".csv"))

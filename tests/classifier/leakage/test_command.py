@@ -18,6 +18,8 @@ from cytolora.classifier.leakage.encodings import of_bundle
 from cytolora.cli.app import main
 from cytolora.core.progress import SILENT
 from cytolora.data.datasets import load_manifest
+from cytolora.data.own_files import LEAKAGE_PAGE
+from cytolora.data.targets import check_replaceable_file
 
 
 def called(*arguments: object) -> int:
@@ -109,6 +111,7 @@ def test_the_console_names_divisions_sources_and_classes_and_the_page_holds_the_
     ):
         assert text in written
     assert "http://" not in written.replace("http://www.w3.org", "")
+    check_replaceable_file(page, LEAKAGE_PAGE)
 
 
 @pytest.fixture(scope="module")

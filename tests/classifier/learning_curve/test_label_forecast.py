@@ -20,6 +20,8 @@ from cytolora.classifier.learning_curve.measure import default_shots
 from cytolora.classifier.learning_curve.power_law import fit_power_law
 from cytolora.cli.app import main
 from cytolora.data.manifest import Manifest, Sample
+from cytolora.data.own_files import LEARNING_CURVE
+from cytolora.data.targets import check_together
 from cytolora.errors import ConfigError
 
 SHOTS = (1, 2, 4, 8, 16, 32)
@@ -283,7 +285,9 @@ def test_the_command_writes_numbers_and_figure_and_prints_one_document(drawn_cel
     assert all(len(point["draws"]) == 2 for point in told["points"])
     assert told["split_rule"].endswith("anew for every seed")
     assert json.loads((tmp_path / "out" / "labels.json").read_text()) == told
-    assert {"labels.svg", "labels.png", "labels.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    files = {LEARNING_CURVE.description, *LEARNING_CURVE.others}
+    assert files == {path.name for path in (tmp_path / "out").glob("[!.]*")}
+    check_together(tmp_path / "out", LEARNING_CURVE)
     assert _labels(str(drawn_cells), *options) == 0
     printed = capsys.readouterr().out
     assert told["summary"] in printed
@@ -351,7 +355,7 @@ def test_one_class_is_refused_before_any_image_is_looked_at(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["bundle.json", "export.json"])
 def test_nothing_is_written_into_a_model(name, drawn_cells, tmp_path, capsys):
-    (tmp_path / name).write_text('{"files": {}, "classes": []}')
+    (tmp_path / name).write_text('{"format": 1, "files": {}, "classes": []}')
     assert _labels(str(drawn_cells), "--out", str(tmp_path)) == 2
     assert f"is a model (it holds {name}) and takes no other files" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:

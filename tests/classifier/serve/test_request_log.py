@@ -200,11 +200,19 @@ def test_a_file_that_is_moved_or_removed_is_begun_anew(tmp_path: Path, is_rename
 
 
 def test_a_file_that_is_there_is_added_to(tmp_path: Path):
-    (tmp_path / "log").write_text('{"number": 1}\n')
+    row = {"time": "", "id": "a", "path": "/v1/predict", "status": 200, "seconds": 0.1}
+    (tmp_path / "log").write_text(json.dumps({**row, "number": 1}) + "\n")
     log = request_log(tmp_path / "log")
-    log({"number": 2})
+    log({**row, "number": 2})
     written(log)
     assert _numbers((tmp_path / "log").read_text()) == [1, 2]
+
+
+def test_requests_are_written_into_no_file_of_another_kind(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(ConfigError, match=r"is no log of requests; .* Choose another --request-log\."):
+        request_log(tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text() == "path,label\n"
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path):

@@ -9,7 +9,9 @@ from PIL import Image
 
 from cytolora.cli.datasets import check
 from cytolora.data.datasets import load_manifest
+from cytolora.data.own_files import AUDIT_PAGE
 from cytolora.data.quality.audit import audit
+from cytolora.data.targets import check_replaceable_file
 from cytolora.errors import ConfigError
 from cytolora.reporting.pages.audit_page import render_audit
 
@@ -44,6 +46,11 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(cells: Path) -> str:
     manifest = load_manifest(cells)
     return render_audit(manifest, audit(manifest))
+
+
+def test_a_page_is_replaced_by_a_later_one(page: str, tmp_path: Path):
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    check_replaceable_file(tmp_path / "page.html", AUDIT_PAGE)
 
 
 def visible(page: str) -> str:

@@ -165,6 +165,18 @@ def test_a_folder_with_other_files_is_not_touched(runs_dir: Path, tmp_path: Path
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("name", ["figures/mine.svg", "images.csv"])
+def test_files_that_are_called_like_those_of_a_report_are_none_without_its_page(
+    name: str, runs_dir: Path, tmp_path: Path
+):
+    mine = tmp_path / "paper" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(ConfigError, match="which is no part of a report; name a new or empty folder"):
+        build_report(runs_dir, tmp_path / "paper")
+    assert mine.read_text() == "years of work"
+
+
 @pytest.fixture(scope="module")
 def one_setting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of a single setting, whose drawings the reports of several tests share; not to be changed."""

@@ -158,19 +158,32 @@ def check_replaceable(folder: Path, description: str, *others: str, option: str 
 def _strange_files(folder: Path, description: str, others: Iterable[str]) -> list[str]:
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     try:
-        listed = read_json((folder / description).read_bytes())["files"]
-        known = {*listed, description, *others}
-    except (OSError, ValueError, KeyError, TypeError):
+        content = (folder / description).read_bytes()
+    except OSError:
+        content = b""
+    return _not_listed(found, content, (description, *others))
+
+
+def _not_listed(found: Iterable[str], description: bytes, others: Iterable[str]) -> list[str]:
+    """Returns the files that neither a description in JSON lists nor ``others``; all where it is none."""
+    try:
+        known = {*read_json(description)["files"], *others}
+    except (ValueError, KeyError, TypeError):
         known = set[str]()
     return [name for name in found if name not in known and not is_litter(name)]
 
 
 def _is_zipped_bundle(path: Path) -> bool:
+    """Whether a zip file holds a bundle and nothing else, which would be lost."""
     try:
         with zipfile.ZipFile(path) as packed:
-            return any(PurePosixPath(name).name == CONTENTS for name in packed.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            names = [name for name in packed.namelist() if not name.endswith("/")]
+            contents = next((name for name in names if PurePosixPath(name).name == CONTENTS), CONTENTS)
+            description = read_member(packed, packed.getinfo(contents))
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError, RuntimeError):
         return False
+    found = [name.removeprefix(contents.removesuffix(CONTENTS)) for name in names]  # the folder itself may be packed
+    return not _not_listed(found, description, (CONTENTS, CARD, HUB_CARD))
 
 
 def _cannot_write(out: Path, error: OSError, option: str) -> ConfigError:

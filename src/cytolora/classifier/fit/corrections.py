@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytolora.classifier.fit.added import Added
+from cytolora.core.findings import Finding
 from cytolora.core.text import matching
 from cytolora.data.manifest import Manifest
 from cytolora.data.readers.paths import PathIndex, slashed
+from cytolora.data.readers.selection import chosen_cells
 from cytolora.data.readers.tables import read_rows
 from cytolora.errors import ConfigError, DataError, unknown_name
 
@@ -21,6 +23,8 @@ class Labels:
     own: Mapping[str, str]
     """Of the dataset's images."""
     added: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    """Of the table."""
 
 
 def correct(manifest: Manifest, table: Path, source: Path | None = None) -> tuple[Manifest, int]:
@@ -52,7 +56,8 @@ def read_labels(table: Path, manifest: Manifest, source: Path | None = None, add
     """
     images = _Images(manifest, source)
     own, new = dict[str, str](), dict[str, str]()
-    for line, row in read_rows(table, ("path", "label")):
+    rows = read_rows(table, ("path", "label"))
+    for line, row in rows:
         name, where = slashed(row["path"]), f"{table}, line {line}"
         path, theirs = images.find(name), added.find(name)
         if path is None and not theirs:
@@ -74,7 +79,10 @@ def read_labels(table: Path, manifest: Manifest, source: Path | None = None, add
             f"{table} labels no image of {added.names}; expected some, as the review page of predict writes them. "
             "Label some, or leave --add out."
         )
-    return Labels(own=own, added=new)
+    cells = [row for _, row in rows]
+    divided_anew = not any(sample.subset for sample in manifest.samples)
+    findings = chosen_cells(table.name, cells, [None] * len(cells), labels_alone=True) if divided_anew else ()
+    return Labels(own=own, added=new, findings=findings)
 
 
 def _no_class(where: str, label: str, manifest: Manifest, *, is_added: bool) -> ConfigError:

@@ -114,11 +114,12 @@ def read_cells(
         manifest = apply_label_map(manifest, label_map)
     if split_file is not None:
         manifest = read_split(split_file, manifest)
-    num_corrected, before, added, new = 0, manifest, Added(), ()
+    num_corrected, before, added, new, of_labels = 0, manifest, Added(), (), ()
     if labels is not None:
         added = find_added(added_from, manifest, reading)
         given = read_labels(labels, manifest, path, added)
         manifest, num_corrected = relabelled(manifest, given.own)
+        of_labels = given.findings
         stems = (PurePosixPath(name).stem for name in added.files)
         group_of = groups_elsewhere(loaded, reading.groups_from, stems) or group_rule_of(loaded)
         new = added.samples(given.added, group_of if label_map is None else None)
@@ -137,7 +138,7 @@ def read_cells(
     own = replace(manifest, samples=tuple(one for one in kept.samples if not one.is_added))
     check_classes(own, left.findings)
     divided, of_added = join(assign_subsets(own, split or DIVISION), kept)
-    findings = findings_of_fit(divided, looked, left.findings)
+    findings = [*of_labels, *findings_of_fit(divided, looked, left.findings)]
     num_added = len(divided.samples) - len(own.samples)
     statements = [added.summary(num_added, len(new), labels.name if labels else "")] if new else []
     if num_corrected:

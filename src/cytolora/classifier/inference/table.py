@@ -30,13 +30,15 @@ from cytolora.core.files import staged_file
 from cytolora.core.findings import Finding, gravest_first
 from cytolora.data.imaging.decode import Decoded, Pixels
 from cytolora.data.imaging.room import one_image
-from cytolora.data.readers.tables import has_columns
+from cytolora.data.own_files import GEOJSON, GEOJSON_SUFFIXES, PREDICTIONS, REVIEW_PAGE
 from cytolora.data.targets import check_replaceable_file, check_target
 from cytolora.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from cytolora.classifier.inference.transductive import Pool
 
+TABLES = (".csv", ".parquet")
+"""Suffixes of a table of images."""
 BATCH_SIZE = 64
 _NUM_THREADS = 4
 """Images decoded side by side."""
@@ -98,9 +100,7 @@ def predict_table(
         ".csv": _csv,
         ".parquet": _parquet,
     }
-    if out.suffix.lower() not in kinds:
-        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to .csv or .parquet.")
-    check_out(out)
+    check_table(out)
     check_page(page, out)
     counts, read = [0, 0, 0, 0], ImagesRead(bundle.decoding)
     cells, on_page = CellsOfPage(bundle.classes), set[str]()
@@ -205,8 +205,7 @@ def check_page(page: Path | None, out: Path | None = None) -> None:
     _check_writable(page, "--page")
     if page.is_dir():
         raise ConfigError(f"--page {page} is a folder; name a file, such as {page / 'review.html'}.")
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--page {page} is an HTML file; give it a name that ends in .html.")
+    check_replaceable_file(page, REVIEW_PAGE, option="--page")
 
 
 def check_out(out: Path, *read: Path) -> None:
@@ -217,17 +216,16 @@ def check_out(out: Path, *read: Path) -> None:
     for path in read:
         if path.resolve() == out.resolve():
             raise ConfigError(f"--out {out} is what is read, and would be lost; choose another --out.")
-    if out.suffix.lower() in (".csv", ".parquet"):
-        check_replaceable_file(out, "table of predictions", _is_predictions)
+    kind = GEOJSON if out.suffix.lower() in GEOJSON_SUFFIXES else PREDICTIONS
+    check_replaceable_file(out, kind)
     _check_writable(out, "--out")
 
 
-def _is_predictions(path: Path) -> bool:
-    if path.suffix.lower() == ".csv":
-        return has_columns(path, ("predicted",))
-    import pyarrow.parquet as pq
-
-    return "predicted" in pq.read_schema(path).names
+def check_table(out: Path, *read: Path) -> None:
+    """Does the same of a table of images, which is no GeoJSON."""
+    if out.suffix.lower() not in TABLES:
+        raise ConfigError(f"{out} ends in {out.suffix!r}; predictions are written to {' or '.join(TABLES)}.")
+    check_out(out, *read)
 
 
 def _check_writable(path: Path, option: str) -> None:

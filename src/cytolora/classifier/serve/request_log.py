@@ -14,6 +14,8 @@ from threading import Condition, Thread
 from typing import Any
 
 from cytolora.core.text import counted
+from cytolora.data.own_files import REQUEST_LOG
+from cytolora.data.targets import check_replaceable_file
 from cytolora.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -97,7 +99,8 @@ def request_log(path: Path | None) -> Callable[[dict[str, Any]], None]:
         path: ``-`` is standard output; None writes nothing.
 
     Raises:
-        ConfigError: If the file cannot be written, or is an option that stands where a file was forgotten.
+        ConfigError: If the file cannot be written, is a file of another kind, or is an option that stands where a file
+            was forgotten.
     """
     if path is None:
         return lambda row: None
@@ -109,6 +112,8 @@ def request_log(path: Path | None) -> Callable[[dict[str, Any]], None]:
         )
     file = _LogFile(path)
     try:
+        if path.is_file():  # no FIFO, no device
+            check_replaceable_file(path, REQUEST_LOG, option="--request-log")
         file.check()
     except OSError as error:
         raise ConfigError(f"--request-log: cannot write {path}: {error.strerror or error}.") from error

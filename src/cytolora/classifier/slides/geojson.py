@@ -13,6 +13,7 @@ from cytolora.classifier.slides.nesting import kind_of_feature, num_nested, with
 from cytolora.classifier.slides.objects import LEGACY_IDS, TYPES, Position, SlideObject, free_id
 from cytolora.core.files import write_bytes
 from cytolora.core.strict_json import check_depth, whole
+from cytolora.data.own_files import GEOJSON_SUFFIXES
 from cytolora.errors import DataError
 
 _COLOURS = (
@@ -28,7 +29,7 @@ _UNREADABLE = "no readable geometry; expected Point, MultiPoint, Polygon or Mult
 
 def is_geojson(path: Path) -> bool:
     """Whether a file of results is to be GeoJSON, by its name."""
-    return path.suffix.lower() in (".geojson", ".json")
+    return path.suffix.lower() in GEOJSON_SUFFIXES
 
 
 def read_geojson_objects(path: Path, text: str) -> tuple[list[SlideObject], dict[str, Any]]:

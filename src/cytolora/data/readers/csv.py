@@ -11,6 +11,7 @@ from cytolora.core.text import counted, matching, normal, shown
 from cytolora.data.formats import TABLE_SUFFIXES, is_image_name, suffix_of
 from cytolora.data.manifest import Manifest, Sample
 from cytolora.data.readers.paths import NamesOnDisk, leaves_folder
+from cytolora.data.readers.selection import SELECTION, chosen_cells
 from cytolora.data.readers.spec import DatasetSpec
 from cytolora.data.readers.tables import coarser, not_used, read_rows, refuse_other_names, subset_of
 from cytolora.data.similar_names import join_groups, join_metadata
@@ -72,8 +73,11 @@ def manifest_of_rows(
     samples, of_groups = join_groups(file.name, samples)
     samples, of_metadata = join_metadata(file.name, samples)
     has_groups = any(sample.group for sample in samples)
+    selected = chosen_cells(file.name, cells, [sample.subset for sample in samples])
+    used = {*columns.values(), *_REQUIRED, *METADATA, *([SELECTION] if selected else [])}
     findings = (
-        *not_used(file.name, cells, {*columns.values(), *_REQUIRED, *METADATA}, has_groups=has_groups),
+        *selected,
+        *not_used(file.name, cells, used, has_groups=has_groups),
         *_joined(file.name, cells, ("label", columns["group"])),
         *names.findings(file.name),
         *of_groups,

@@ -12,6 +12,7 @@ from cytolora.core.findings import Finding, finding, first
 from cytolora.core.text import counted, normal
 from cytolora.data.grouping import group_key
 from cytolora.data.manifest import Manifest
+from cytolora.data.own_files import FileKind
 from cytolora.data.readers.paths import PathIndex, slashed
 from cytolora.data.readers.tables import has_columns, not_used, read_rows, subset_of
 from cytolora.data.similar_names import is_unknown_group
@@ -20,6 +21,7 @@ from cytolora.errors import DataError
 
 _COLUMNS = ("path", "label", "subset", "group", "fingerprint", "split_rule")
 """The last two stand in the first row only: they are about the whole file, and a comment would not be CSV."""
+_OWN = FileKind(name="split file", is_own=lambda file: has_columns(file, ("path", "subset", "fingerprint")))
 
 
 def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) -> None:
@@ -33,7 +35,7 @@ def write_split(manifest: Manifest, path: AnyPath, *, by_names: bool = False) ->
         DataError: If the manifest is not divided yet, or the file cannot be written.
     """
     path, text = as_path(path), split_text(manifest, by_names=by_names)
-    check_replaceable_file(path, "split file", lambda file: has_columns(file, ("path", "subset", "fingerprint")))
+    check_replaceable_file(path, _OWN)
     try:
         write_text(path, text)
     except OSError as error:

@@ -167,7 +167,8 @@ def _refuse_foreign(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; name a folder for the report.")
     names = [path.name for path in out.iterdir()] if out.exists() else []
-    foreign = sorted(name for name in names if name not in _OURS and not is_litter(name))
+    kept = sorted(name for name in names if not is_litter(name))
+    foreign = [name for name in kept if name not in _OURS] if PAGE in kept else kept
     if foreign:
         raise ConfigError(f"{out} holds {foreign[0]!r}, which is no part of a report; name a new or empty folder.")
 
