@@ -58,6 +58,10 @@ class FakeLabelling(Labelling):
         return "frozen"
 
     @property
+    def is_lora_new(self) -> bool:
+        return False
+
+    @property
     def n_cells(self) -> int:
         return self._n_cells
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.errors import ConfigError, WeightsError
-from cytolora.labelling.adapt import FOLDER
+from cytolora.labelling.adapt import ABOUT, FOLDER
 from cytolora.labelling.cells import FOLDERS
 from cytolora.labelling.project import FEATURES, Description
 from cytolora.models.backbones.registry import BACKBONES
@@ -107,7 +107,8 @@ def changed_model(
     check_model(name, {key: Path(path) for key, path in named.items()})
     if (name, named) == (about.model, dict(about.weights)):
         return {}
-    held = [str(folder / part) for part in (FEATURES, FOLDER) if (folder / part).exists()]
+    told_by = {FEATURES: folder / FEATURES, FOLDER: folder / FOLDER / ABOUT}
+    held = [str(folder / part) for part, file in told_by.items() if file.exists()]
     if held:
         whose = f"{about.model}{''.join(f' ({path})' for path in about.weights.values())}"
         raise ConfigError(
