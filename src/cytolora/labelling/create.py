@@ -59,7 +59,7 @@ def create_project(
         cells: Folder, table with a column path (and group), or zip file.
         out: A folder that does not exist, or a project of the same cells; its classes change to those given, unless
             one is missing that was ever used, and its model while it has no features; other options that differ are
-            refused. Where its cells moved, it takes ``cells`` for their new place, if all of them are there; images
+            refused. Where its cells moved, it takes ``cells`` for their new place, if most of them are there; images
             that came since are counted in a warning, and not taken in.
         classes: Names, two or more.
         like: Takes the classes of a shipped label map (``bethesda``) or a published dataset instead.
