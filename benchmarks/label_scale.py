@@ -183,9 +183,13 @@ def of_times(times: Sequence[float]) -> str:
 def measure_labels(
     port: int, token: str, project: Path, truth: NDArray[np.int64], number: int, trained_on: int
 ) -> bool:
-    """Labels ``trained_on`` cells in batches, then ``number`` one by one, alone and beside a page."""
+    """Labels ``trained_on`` cells in batches, then ``number`` one by one, alone and beside a page.
+
+    At most half of the cells outside of the test share, and a fifth for each way, so that some are left for a lasso.
+    """
     client = Client(port, token)
     train = np.random.default_rng(2).permutation(np.flatnonzero(~read_project(project).is_test))
+    trained_on, number = min(trained_on, len(train) // 2), min(number, len(train) // 5)  # of a small project
     batched, train = train[:trained_on], train[trained_on:]
     for code, value in enumerate(CLASSES):
         cells = batched[truth[batched] == code].tolist()
@@ -198,7 +202,7 @@ def measure_labels(
     is_met &= acknowledge(client, train[number : 2 * number].tolist(), truth, "beside a page")
     is_over.set()
     page.join()
-    everything = train[2 * number :].tolist()
+    client, everything = Client(port, token), train[2 * number :].tolist()  # the server ends idle connections
     started = time.perf_counter()
     client.ask("/v1/labels", {"reader": "z", "client_id": "all of them", "cells": everything, "value": CLASSES[0]})
     print(f"{f'one lasso of {len(everything):,} cells':34} {time.perf_counter() - started:.2f} s", flush=True)
