@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from cytolora.labelling.apart import Apart
-from cytolora.labelling.encoders import BACKGROUND_NICENESS, Encoders
+from cytolora.labelling.encoders import Encoders
 from cytolora.labelling.features import Space
 from cytolora.labelling.project import Project
 from cytolora.labelling.refit import Refit, prepare, refit, refit_file
@@ -33,9 +33,7 @@ class Classifier:
         self._project = project
         self._number = 0
         self.apart = Apart() if is_apart else None
-        self._forecaster = (
-            Apart("makes the forecast", "ask for it again then", niceness=BACKGROUND_NICENESS) if is_apart else None
-        )
+        self._forecaster = Apart("makes the forecast", "ask for it again then") if is_apart else None
         self._forecast_turn = Turn("A forecast is being made already. Ask again when it is there.")
         self.encoders = Encoders(project, cache=cache, device=device, is_apart=is_apart)
         self.fitted: Refit | None = None

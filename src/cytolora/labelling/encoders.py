@@ -16,8 +16,8 @@ from cytolora.labelling.turns import Turn
 
 EncoderName = Literal["frozen", "lora"]
 NAMES = FROZEN, WITH_LORA = get_args(EncoderName)
-BACKGROUND_NICENESS = 19
-"""Of the process that trains or forecasts: the classifier is fitted again, and pictures are read, before it."""
+_NICENESS = 19
+"""Of the process that trains: the classifier is fitted again, and pictures are read, before it."""
 
 
 class _StoppedError(Exception):
@@ -49,7 +49,7 @@ class Encoders:
         """Passes of an image done and in total, labels, and seconds that are left; None where it is not trained."""
         self._began = 0.0, 0
         self._apart = (
-            Apart("trains LoRA", "start it again then", niceness=BACKGROUND_NICENESS, is_one_thread=False, on_told=self._told)
+            Apart("trains LoRA", "start it again then", niceness=_NICENESS, is_one_thread=False, on_told=self._told)
             if is_apart
             else None
         )
