@@ -6,11 +6,14 @@ slides of drawn cells; Herlev's are not known, so that images stand for them.
     python benchmarks/labelling.py                                              (drawn cells, nano; 20 repeats)
     python benchmarks/labelling.py --herlev smear2005 --backbone-file vit_tiny6/backbone.yaml
     python benchmarks/labelling.py --quick                                      (5 repeats)
+    python benchmarks/labelling.py --planted                                    (no encoder: hits drawn by group)
 
 *Labels needed*: training labels until the balanced accuracy on all cells of the test groups is 90 % of that of a
 classifier of all training cells, by the queue of `cytolora label` without its test cells, and by chance; paired over
 repeats (another division into shares each), 95 % t intervals. *Coverage*: half of the groups are never trained on and
 stand for all groups there are; test shares are drawn from them with replacement, and test cells from these without.
+The hint is taken to say stop at the first look whose interval is narrow enough; predictions always hold still.
+*Planted*: each group has its own chance of being read rightly (beta), and the truth is the mean of that distribution.
 *Naive*: cross-validated accuracy on the labels that the queue chose, less the accuracy on all cells never trained on.
 
 Exit code 1 where a cell of a test group was trained on.
@@ -33,7 +36,7 @@ from scipy.special import stdtrit
 from cytolora.data.datasets import load_manifest
 from cytolora.data.synthetic.dataset import write_synthetic
 from cytolora.labelling.board import Board
-from cytolora.labelling.estimate import MAX_WIDTH, Triple, look_at, look_level, share_of
+from cytolora.labelling.estimate import MAX_WIDTH, Triple, look_at, share_of
 from cytolora.labelling.features import compute_features
 from cytolora.labelling.project import Project, read_project
 from cytolora.labelling.queues import Queues
@@ -130,11 +133,29 @@ class Coverage:
     at_size: dict[int, list[bool]] = field(default_factory=lambda: {size: [] for size in SIZES})
     at_stop: list[bool] = field(default_factory=list)
     """At the first look whose interval is narrow enough; none where no look's is."""
+    labels_at_stop: list[int] = field(default_factory=list)
     at_end: list[bool] = field(default_factory=list)
     """There, or at the last look where none is: of every reader, not of those alone who were told to stop."""
     at_all_looks: list[bool] = field(default_factory=list)
-    plain_at_all_looks: list[bool] = field(default_factory=list)
-    """Of 95 % intervals at the same moments: what a reader meets who stops at the worst of them."""
+    """At every one of them: what is left to a reader who stops at the worst."""
+
+    def add(self, right: NDArray[np.bool_], groups: Sequence[str], truth: float) -> None:
+        """Looks at the labels of test cells in the order in which they were drawn."""
+
+        def interval(size: int) -> Triple:
+            return share_of(right[:size].tolist(), list(map(str, range(size))), groups[:size])
+
+        sizes = [look_at(number) for number in range(1, NUM_LOOKS + 1) if look_at(number) <= len(right)]
+        intervals = {size: interval(size) for size in sizes}
+        held = {size: low <= truth <= high for size, (_, low, high) in intervals.items()}
+        stops = [size for size, (_, low, high) in intervals.items() if high - low <= MAX_WIDTH]
+        for size in set(SIZES) & set(sizes):
+            self.at_size[size].append(held[size])
+        if stops:
+            self.at_stop.append(held[stops[0]])
+            self.labels_at_stop.append(stops[0])
+        self.at_end.append(held[[*stops[:1], sizes[-1]][0]])
+        self.at_all_looks.append(all(held.values()))
 
 
 def measure_coverage(
@@ -150,30 +171,44 @@ def measure_coverage(
         if unit in cells_of:
             cells_of[unit].append(cell)
     everything = [cell for cells in cells_of.values() for cell in cells]
-    truth = right[everything].mean()
     drawn = draws.choice(np.array(reserve), size=len(reserve))
     pool = [(cell, f"{unit} {number}") for number, unit in enumerate(drawn) for cell in cells_of[str(unit)]]
     order = [pool[at] for at in draws.permutation(len(pool))]
+    cells, groups = [cell for cell, _ in order], [group for _, group in order]
+    found.add(right[cells], groups, float(right[everything].mean()))
 
-    def interval(size: int, level: float) -> Triple:
-        some = order[:size]
-        names = [f"{cell} of {group}" for cell, group in some]
-        return share_of(right[[cell for cell, _ in some]].tolist(), names, [group for _, group in some], level=level)
 
-    def holds(one: Triple) -> bool:
-        return one[1] <= truth <= one[2]
+def planted(accuracy: float, correlation: float, groups: int, num_draws: int) -> Coverage:
+    """Looks at test shares of groups of geometric size, mean 20, each with its own chance of being read rightly.
 
-    plain = {size: interval(size, 0.95) for size in SIZES}
-    for size, one in plain.items():
-        found.at_size[size].append(holds(one))
-    numbers = [number for number in range(1, NUM_LOOKS + 1) if look_at(number) <= len(order)]
-    looks = [interval(look_at(number), look_level(number)) for number in numbers]
-    stops = [one for one in looks if one[2] - one[1] <= MAX_WIDTH]
-    if stops:
-        found.at_stop.append(holds(stops[0]))
-    found.at_end.append(holds([*stops[:1], looks[-1]][0]))
-    found.at_all_looks.append(all(map(holds, looks)))
-    found.plain_at_all_looks.append(all(map(holds, plain.values())))
+    Args:
+        correlation: Of two cells of one group in being read rightly; 0 to below 1.
+    """
+    draws, found = np.random.default_rng(0), Coverage()
+    for _ in range(num_draws):
+        sizes = draws.geometric(1 / 20, groups)
+        chance = np.full(groups, accuracy)
+        if correlation:
+            known = 1 / correlation - 1
+            chance = draws.beta(accuracy * known, (1 - accuracy) * known, groups)
+        of = draws.permutation(np.repeat(np.arange(groups), sizes))
+        found.add(draws.random(len(of)) < chance[of], list(map(str, of)), accuracy)
+    return found
+
+
+def simulate_planted(num_draws: int, say: Callable[[str], None]) -> None:
+    """Prints the coverage of planted hits, a row for each accuracy, correlation and number of groups."""
+    say("accuracy correlation groups | 50 100 200 labels | said stop, labels then, held | held at all looks")
+    for accuracy in (0.6, 0.8, 0.95):
+        for correlation in (0.0, 0.1, 0.3):
+            for groups in (30, 100):
+                one = planted(accuracy, correlation, groups, num_draws)
+                at = " ".join(f"{100 * np.mean(held):.1f}" for held in one.at_size.values())
+                stop = f"{100 * len(one.at_stop) / num_draws:.0f} %"
+                if one.at_stop:
+                    stop += f", {np.mean(one.labels_at_stop):.0f}, {100 * np.mean(one.at_stop):.1f}"
+                looks = f"{100 * np.mean(one.at_all_looks):.1f}"
+                say(f"{accuracy:8} {correlation:11} {groups:6} | {at} | {stop} | {looks}")
 
 
 def t_interval(values: Sequence[float]) -> str:
@@ -232,10 +267,10 @@ def simulate(
     say(f"not reached within {most} labels: queue {censored['queue']}, chance {censored['chance']} (counted as {most})")
     for size, held in coverage.at_size.items():
         say(f"95 % interval at {size} test labels holds the truth: {share(held)}")
-    say(f"interval at the look that says stop: {share(coverage.at_stop)}")
+    after = f"; after {np.mean(coverage.labels_at_stop):.0f} labels on average" if coverage.at_stop else ""
+    say(f"interval at the look that says stop: {share(coverage.at_stop)}{after}")
     say(f"interval at that look, or at the last where none says so: {share(coverage.at_end)}")
     say(f"all of up to {NUM_LOOKS} looks at once: {share(coverage.at_all_looks)}")
-    say(f"95 % intervals at {', '.join(map(str, SIZES))} at once: {share(coverage.plain_at_all_looks)}")
     say(f"naive accuracy less the truth: {t_interval(biases)} points" if len(biases) > 1 else "naive: not known")
 
 
@@ -249,9 +284,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=50, help="test shares of each repeat")
     parser.add_argument("--most", type=int, default=300, help="labels, at most")
     parser.add_argument("--quick", action="store_true", help="5 repeats of 10 test shares, 800 cells")
+    parser.add_argument("--planted", action="store_true", help="coverage alone, of hits that are drawn by group")
     options = parser.parse_args()
     if options.quick:
         options.repeats, options.draws, options.cells = 5, 10, 800
+    if options.planted:
+        simulate_planted(options.draws * options.repeats, lambda line: print(line, flush=True))
+        return
     model, weights = "nano", dict[str, Path]()
     if options.herlev is not None:
         if options.backbone_file is None:

@@ -5,10 +5,11 @@ q = 1 / (N - m + 1). The weight that LURE gives the m-th of M draws,
 ``1 + (N - M) / (N - m) (1 / ((N - m + 1) q) - 1)`` (Farquhar et al. 2021, arXiv:2101.11665), and that of Hajek are then
 equal for all draws: the mean over the draws is unbiased. A sensitivity is the ratio of two such means.
 
-The hint is an interim analysis. A reader who stops when the interval looks good would see one that holds the truth less
-often than it says. So it is looked at after 50, 100, 200, 400, ... test labels and at no other moment, the j-th time
-at level 1 - 0.05 / (j (j + 1)): what may go wrong at all looks together is at most 5 % (a union bound), whichever
-classifier is there at each, for no test label trains any.
+The hint is an interim analysis. A reader who stops when accuracy looks good would see an interval that holds the truth
+less often than it says. So the hint looks after 50, 100, 200, 400, ... test labels and at no other moment, and only at
+how wide the 95 % interval is (Chow & Robbins 1965, Annals of Mathematical Statistics 36(2): intervals of a fixed width
+keep their level as the width gets small), and at how still the predictions hold, which no test label decides. How often
+the interval holds the truth at the moment of stopping is computed and simulated in docs/statistics.md.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Look:
     """From 1."""
     test_labels: int
     level: float
-    """Of its interval."""
+    """Of its interval: that of every look now; stored looks of earlier versions have higher ones."""
     accuracy: Triple
     changed: float
     """Share of all cells to which a classifier of half of the training labels gives another class."""
@@ -73,11 +74,6 @@ def look_at(number: int) -> int:
     return _FIRST_LOOK * 2 ** (number - 1)
 
 
-def look_level(number: int) -> float:
-    """Returns the level of the interval at a look: the errors of all looks together are at most 5 %."""
-    return 1 - (1 - LEVEL) / (number * (number + 1))
-
-
 def hint(looks: Sequence[Look], test_labels: int) -> dict[str, Any]:
     """Words the last look.
 
@@ -93,9 +89,9 @@ def hint(looks: Sequence[Look], test_labels: int) -> dict[str, Any]:
     last = looks[-1]
     value, low, high = (f"{100 * one:.0f}" for one in last.accuracy)
     seen = (
-        f"After {last.test_labels} test labels accuracy was {value} % ({low} to {high} %, an interval that stays valid "
-        f"if you stop because of it), and half of the training labels gave another class to {100 * last.changed:.0f} % "
-        "of the cells."
+        f"After {last.test_labels} test labels accuracy was {value} % "
+        f"({100 * last.level:.4g} % interval {low} to {high} %), and half of the training labels gave another class to "
+        f"{100 * last.changed:.0f} % of the cells."
     )
     if last.says_stop:
         return {"stop": True, "sentence": f"{seen} More labels will change little: you may stop."}

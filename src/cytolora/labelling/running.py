@@ -11,11 +11,12 @@ import numpy as np
 from cytolora.core.strict_json import read_json
 from cytolora.labelling.apart import Apart
 from cytolora.labelling.board import NO_CELL, NOT_SURE, UNLABELLED, Board
-from cytolora.labelling.estimate import Look, Triple, hint, look_at, look_level, marks, share_of
+from cytolora.labelling.estimate import Look, Triple, hint, look_at, marks, share_of
 from cytolora.labelling.forecast import too_few, with_twice_the_labels
 from cytolora.labelling.journal import Draft
 from cytolora.labelling.project import FEATURES, Project
 from cytolora.labelling.refit import Refit, naive_accuracy
+from cytolora.metrics.intervals import LEVEL
 
 _METHOD = (
     "Mean over test cells drawn by chance without replacement, from groups that were set aside before the first label; "
@@ -68,12 +69,11 @@ class Running:
             "naive": None if fitted is None else naive_accuracy(fitted, board.training()),
         }
 
-    def _share(self, fitted: Refit, cells: list[int], level: float | None = None) -> Triple:
+    def _share(self, fitted: Refit, cells: list[int]) -> Triple:
         """Estimates the share of cells that the classifier gets right."""
         hits = fitted.predictions[cells] == self._board.codes[cells]
         names, groups = self.project.names, self.project.groups
-        given = [names[cell] for cell in cells], [groups[cell] for cell in cells]
-        return share_of(hits, *given) if level is None else share_of(hits, *given, level=level)
+        return share_of(hits, [names[cell] for cell in cells], [groups[cell] for cell in cells])
 
     def _looks(self) -> list[Look]:
         plain = (read_json(entry.value) for entry in self._board.votes.looks)
@@ -108,13 +108,13 @@ class Running:
             cells = [cell for cell in drawn if self._board.codes[cell] >= 0]
             if len(drawn) < look_at(number) or not cells:
                 return
-            accuracy = self._share(fitted, cells, look_level(number))
+            accuracy = self._share(fitted, cells)
         half = fit(dict(list(training.items())[::2]))
         changed = 1.0 if half is None else float(np.mean(half.predictions != fitted.predictions))
         look = Look(
             number=number,
             test_labels=len(drawn),
-            level=look_level(number),
+            level=LEVEL,
             accuracy=accuracy,
             changed=changed,
             classifier=fitted.number,
