@@ -248,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--labels", type=int, default=500, help="acknowledgements measured, each way")
-    parser.add_argument("--trained-on", type=int, default=2000, help="labels of the refit")
+    parser.add_argument("--trained-on", type=int, default=2000, help="labels of the refit; at most half of the cells")
     options = parser.parse_args()
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(

@@ -134,7 +134,7 @@ def changed_model(
     if held:
         whose = f"{about.model}{''.join(f' ({path})' for path in about.weights.values())}"
         raise ConfigError(
-            f"{folder} has features of {whose}, and other weights would give others. Leave --model, --weights and --weights-dir out; "
-            f"or stop what has the project open, remove {' and '.join(held)} (labels stay), and give them again."
+            f"{folder} has features of {whose}, and other weights would give others. Leave --model, --weights and "
+            f"--weights-dir out; or stop what has the project open, remove {' and '.join(held)} (labels stay), and give them again."
         )
     return {"model": name, "weights": named}
