@@ -180,16 +180,22 @@ def of_times(times: Sequence[float]) -> str:
     return f"median {median:.1f} ms, p99 {high:.1f} ms, longest {max(times):.1f} ms, n {len(times)}"
 
 
+def labels_of(cells: int, number: int, trained_on: int) -> tuple[int, int]:
+    """Returns the labels to measure each way and those to train on, fewer where there are few cells.
+
+    At most a fifth of the cells outside of the test share each way, and half of them for training: the rest is for a
+    lasso.
+    """
+    return max(1, min(number, cells // 5)), min(trained_on, cells // 2)
+
+
 def measure_labels(
     port: int, token: str, project: Path, truth: NDArray[np.int64], number: int, trained_on: int
 ) -> bool:
-    """Labels ``trained_on`` cells in batches, then ``number`` one by one, alone and beside a page.
-
-    At most half of the cells outside of the test share, and a fifth for each way, so that some are left for a lasso.
-    """
+    """Labels ``trained_on`` cells in batches, then ``number`` one by one, alone and beside a page (``labels_of``)."""
     client = Client(port, token)
     train = np.random.default_rng(2).permutation(np.flatnonzero(~read_project(project).is_test))
-    trained_on, number = min(trained_on, len(train) // 2), min(number, len(train) // 5)  # of a small project
+    number, trained_on = labels_of(len(train), number, trained_on)
     batched, train = train[:trained_on], train[trained_on:]
     for code, value in enumerate(CLASSES):
         cells = batched[truth[batched] == code].tolist()

@@ -135,6 +135,7 @@ def changed_model(
         whose = f"{about.model}{''.join(f' ({path})' for path in about.weights.values())}"
         raise ConfigError(
             f"{folder} has features of {whose}, and other weights would give others. Leave --model, --weights and "
-            f"--weights-dir out; or stop what has the project open, remove {' and '.join(held)} (labels stay), and give them again."
+            f"--weights-dir out; or stop what has the project open, remove {' and '.join(held)} (labels stay), and "
+            "give them again."
         )
     return {"model": name, "weights": named}
