@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_features_that_are_replaced_while_a_refit_opens_them_are_opened_anew(
     opened = Labelling(project)
     label_next(opened, 30)
 
-    def fit(space: Space, *arguments: object, **named: object) -> Refit | None:
+    def fit(space: Space, *arguments: Any, **named: Any) -> Refit | None:
         if space.encoder == "nano with LoRA of 1 label":
             _write_lora(project, [0, 11], seed=2)
             open_features(space.path)  # as the process that fits does
