@@ -180,12 +180,22 @@ def of_times(times: Sequence[float]) -> str:
     return f"median {median:.1f} ms, p99 {high:.1f} ms, longest {max(times):.1f} ms, n {len(times)}"
 
 
+def labels_of(cells: int, number: int, trained_on: int) -> tuple[int, int]:
+    """Returns the labels to measure each way and those to train on, fewer where there are few cells.
+
+    At most a fifth of the cells outside of the test share each way, and half of them for training: the rest is for a
+    lasso.
+    """
+    return max(1, min(number, cells // 5)), min(trained_on, cells // 2)
+
+
 def measure_labels(
     port: int, token: str, project: Path, truth: NDArray[np.int64], number: int, trained_on: int
 ) -> bool:
-    """Labels ``trained_on`` cells in batches, then ``number`` one by one, alone and beside a page."""
+    """Labels ``trained_on`` cells in batches, then ``number`` one by one, alone and beside a page (``labels_of``)."""
     client = Client(port, token)
     train = np.random.default_rng(2).permutation(np.flatnonzero(~read_project(project).is_test))
+    number, trained_on = labels_of(len(train), number, trained_on)
     batched, train = train[:trained_on], train[trained_on:]
     for code, value in enumerate(CLASSES):
         cells = batched[truth[batched] == code].tolist()
@@ -198,7 +208,7 @@ def measure_labels(
     is_met &= acknowledge(client, train[number : 2 * number].tolist(), truth, "beside a page")
     is_over.set()
     page.join()
-    everything = train[2 * number :].tolist()
+    client, everything = Client(port, token), train[2 * number :].tolist()  # the server ends idle connections
     started = time.perf_counter()
     client.ask("/v1/labels", {"reader": "z", "client_id": "all of them", "cells": everything, "value": CLASSES[0]})
     print(f"{f'one lasso of {len(everything):,} cells':34} {time.perf_counter() - started:.2f} s", flush=True)
@@ -244,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--labels", type=int, default=500, help="acknowledgements measured, each way")
-    parser.add_argument("--trained-on", type=int, default=2000, help="labels of the refit")
+    parser.add_argument("--trained-on", type=int, default=2000, help="labels of the refit; at most half of the cells")
     options = parser.parse_args()
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(

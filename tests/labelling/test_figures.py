@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from benchmark_files import load_benchmark
 from scipy.stats import binom
 from statsmodels.stats import inter_rater
 
@@ -13,6 +14,15 @@ from cytolora.labelling.estimate import MAX_WIDTH, Look, hint, look_at, share_of
 from cytolora.labelling.refit import naive_accuracy, refit, suspected_mistakes
 from cytolora.metrics.intervals import MIN_GROUPS
 from cytolora.metrics.readers import cohen, fleiss, pairs, table_of
+
+
+def test_the_benchmark_of_a_small_project_leaves_cells_for_every_figure() -> None:
+    plan = load_benchmark("label_scale").labels_of
+    assert plan(75_000, 500, 2000) == (500, 2000)
+    for cells in (10, 450, 1500):
+        number, trained_on = plan(cells, 500, 2000)
+        assert number > 0
+        assert 2 * number + trained_on < cells
 
 
 def _data(number: int = 90) -> tuple[np.ndarray, np.ndarray, list[str]]:

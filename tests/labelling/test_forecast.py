@@ -2,14 +2,18 @@
 
 from itertools import pairwise
 from pathlib import Path
+from threading import Event, RLock, Thread
+from typing import Any
 
 import numpy as np
 import pytest
 from labelling_projects import make_project
 
+from cytolora.labelling.apart import Apart
 from cytolora.labelling.forecast import MIN_TEST, MIN_TRAINING, parts_of, too_few, with_twice_the_labels
 from cytolora.labelling.refit import refit
 from cytolora.labelling.session import Labelling
+from cytolora.labelling.turns import UnderWayError
 
 NUM_CLASSES, NUM_FEATURES = 3, 64
 
@@ -29,6 +33,32 @@ def test_too_few_labels_are_told_with_both_numbers(tmp_path: Path) -> None:
     assert found["expected"] is None
     assert f"A forecast takes {MIN_TRAINING} training labels and {MIN_TEST} labels" in found["sentence"]
     assert "there are 0 and 0" in found["sentence"]
+
+
+def test_a_forecast_has_a_process_of_its_own_and_a_second_one_at_once_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Labelling(make_project(tmp_path, groups=8), refits_apart=True)
+    begun, may_end, given = Event(), Event(), list[Apart | None]()
+
+    def forecast(_: RLock, apart: Apart | None) -> dict[str, Any]:
+        given.append(apart)
+        begun.set()
+        may_end.wait(60)
+        return {}
+
+    monkeypatch.setattr(opened._running, "forecast", forecast)
+    first = Thread(target=opened.forecast)
+    first.start()
+    begun.wait(60)
+    with pytest.raises(UnderWayError, match="being made already"):
+        opened.forecast()
+    may_end.set()
+    first.join()
+    opened.forecast()
+    assert None not in given
+    assert opened._classifier.apart not in given
+    opened.close()
 
 
 @pytest.mark.slow

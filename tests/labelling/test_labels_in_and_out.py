@@ -78,6 +78,39 @@ def test_a_table_may_name_cells_from_its_own_folder_and_what_is_no_labels_is_one
             read_labels(source, names, CLASSES, theirs.root)
 
 
+@pytest.mark.parametrize("written", [
+    "cells/a/1.png", "{top}/cells/a/1.png", "./cells/../cells/a/1.png", "way/a/1.png", "{top}/way/a/1.png",
+    "way/./a/1", "store/one.png", "{top}/store/one.png",
+])  # fmt: skip
+def test_cells_that_are_links_are_found_by_every_spelling_of_their_path(tmp_path: Path, written: str):
+    """The cells are links to a store, one by one; ``way`` is a link to their folder."""
+    top, root = tmp_path / "top", tmp_path / "top" / "cells"
+    for folder in (root / "a", top / "store", top / "tables"):
+        folder.mkdir(parents=True)
+    for number, name in enumerate(("one.png", "two.png"), 1):
+        (top / "store" / name).write_bytes(b"")
+        (root / "a" / f"{number}.png").symlink_to(top / "store" / name)
+    (top / "way").symlink_to(root, target_is_directory=True)
+    table = top / "labels.csv"
+    table.write_text(f"path,label\n{written.format(top=top)},HSIL\n")
+    names = ["a/1.png", "a/2.png"]
+    assert read_labels(table, names, CLASSES, root) == {0: "HSIL"}
+    assert read_labels(table, names, CLASSES, top / "way") == {0: "HSIL"}
+    table.write_text("path,label\nstore/none.png,HSIL\n")
+    with pytest.raises(DataError, match=r"store/none\.png is none of the cells"):
+        read_labels(table, names, CLASSES, root)
+
+
+def test_a_file_that_two_cells_lead_to_is_none_of_them(tmp_path: Path):
+    (tmp_path / "one.png").write_bytes(b"")
+    (tmp_path / "cells").mkdir()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "cells" / name).symlink_to(tmp_path / "one.png")
+    (tmp_path / "labels.csv").write_text("path,label\none.png,HSIL\n")
+    with pytest.raises(DataError, match=r"one\.png is none of the cells"):
+        read_labels(tmp_path / "labels.csv", ["1.png", "2.png"], CLASSES, tmp_path / "cells")
+
+
 def test_a_project_takes_labels_of_another_program_at_the_command_line(
     theirs: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

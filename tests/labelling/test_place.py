@@ -91,16 +91,38 @@ def test_cells_that_moved_are_found_where_the_command_names_them(
     with pytest.raises(DataError, match=r"cells does not exist, and .* Name where they are now\."):
         create_project(cells, project)
     names = sorted(path.name for path in moved.iterdir())
-    (moved / names[0]).rename(tmp_path / "aside.png")
+    for name in names[:7]:
+        (moved / name).rename(tmp_path / name)
     before = (project / "project.json").read_bytes()
-    with pytest.raises(DataError, match=rf"missing there 1 of 12 cells, {names[0]} first"):
+    with pytest.raises(DataError, match=rf"missing there 7 of 12 cells, {names[0]} first"):
         create_project(moved, project)
     assert (project / "project.json").read_bytes() == before
-    (tmp_path / "aside.png").rename(moved / names[0])
+    for name in names[:7]:
+        (tmp_path / name).rename(moved / name)
     create_project(moved, project)
     assert "its cells are in" in caplog.messages[-1]
     assert Labelling(project).picture(0)[0]
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("named", ["folder", "table in it", "table"])
+def test_cells_that_got_lost_in_a_move_are_missing_and_the_others_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, named: str
+) -> None:
+    cells, moved, project = tmp_path / "cells", tmp_path / "moved", tmp_path / "p"
+    names = write_cells(cells, groups=4, each=3)
+    if named == "folder":
+        (cells / "manifest.csv").unlink()
+    create_project(cells, project, classes=CLASSES)
+    cells.rename(moved)
+    (moved / names[4]).unlink()
+    cells.mkdir()
+    shutil.copy(moved / names[5], cells)  # one was left behind
+    create_project(moved / "manifest.csv" if named == "table" else moved, project)
+    opened = Labelling(project)
+    assert opened.overview("ann")["unreadable"] == 1
+    assert not opened._project.is_there[opened._project.names.index(names[4])]
+    assert f"1 of 12 cells missing in {moved}, {names[4]} first: left out; labels stay." in caplog.messages[-1]
 
 
 def test_images_that_came_since_are_counted_and_not_taken_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,27 @@ def test_why_there_are_no_features_stays_after_the_next_label(monkeypatch: pytes
         wait_for(lambda number=number: project.number >= number)
     assert background.problem == "No weights of uni."
     background.stop()
+
+
+def test_of_two_requests_for_lora_at_once_one_trains_and_the_other_is_told_that_it_does():
+    project = FakeLabelling()
+    app = make_app(project, "project", TOKEN)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(app, "POST", "/v1/lora", headers=RIGHT), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [202, *[409] * 7]
+    told = {answer.json()["detail"] for answer in answers if answer.status_code == 409}
+    assert told == {"LoRA is being trained already."}
+    project.may_train.set()
+    wait_for(lambda: ask(app, "POST", "/v1/lora", headers=RIGHT).status_code == 202)
+
+
+def test_a_lora_of_another_server_is_taken_without_a_label(monkeypatch: pytest.MonkeyPatch):
+    labelled: list[bool] = []
+    monkeypatch.setattr(Background, "labelled", lambda self: labelled.append(True))
+    for is_new in (False, True):
+        monkeypatch.setattr(FakeLabelling, "is_lora_new", is_new)
+        ask(make_app(FakeLabelling(), "p", TOKEN), "GET", "/v1/overview?reader=a", headers=RIGHT)
+        assert labelled == [True] * is_new
 
 
 def test_nothing_is_loaded_in_the_background_before_the_first_cells_are_there(monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from labelling_projects import CLASSES, make_project, write_cells
 
@@ -13,6 +14,8 @@ from cytolora.labelling.features import compute_features
 from cytolora.labelling.project import FEATURES, FILE, read_description, read_project
 from cytolora.labelling.session import Labelling, create_project
 from cytolora.labelling.settled import absent_weights
+from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.checkpoints.offline_folder import keep
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,28 @@ def test_a_model_is_changed_while_there_are_no_features_and_refused_with_what_to
         create_project(project, project, model="nano")
     create_project(project, project, model="nano-clip")
     assert read_description(project).model == "nano-clip"
+
+
+def test_a_folder_of_fetched_weights_names_the_checkpoint_unless_one_is_named(cells: Path, tmp_path: Path):
+    (tmp_path / "uni.pt").write_bytes(b"weights")
+    folder, given = tmp_path / "weights", {"model": "uni", "weights_dir": tmp_path / "weights"}
+    with pytest.raises(WeightsError, match=r"weights is no folder with a weights\.json"):
+        create_project(cells, tmp_path / "p", classes=CLASSES, **given)
+    assert not (tmp_path / "p").exists()
+    keep(BACKBONES.get("uni"), tmp_path / "uni.pt", folder)
+    project = create_project(cells, tmp_path / "p", classes=CLASSES, **given)
+    (file,) = read_description(project).weights.values()
+    assert Path(file).is_relative_to(folder)
+    np.save(project / FEATURES, np.zeros((1, 1)))
+    create_project(cells, project, **given)  # the same command goes on
+    with pytest.raises(ConfigError, match="has features of uni"):
+        create_project(cells, project, weights={"uni": tmp_path / "uni.pt"}, weights_dir=folder)
+    other = create_project(cells, tmp_path / "q", classes=CLASSES, weights_dir=folder)
+    assert read_description(other).weights == {}  # the folder has none of nano
+    Path(file).write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="Copy the folder again"):
+        create_project(cells, other, **given)
+    assert read_description(other).model == "nano"
 
 
 def test_a_project_of_an_unknown_model_can_be_given_another(tmp_path: Path):

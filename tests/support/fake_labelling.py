@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from cytolora.core.arguments import AnyPath
 from cytolora.errors import ConfigError
 from cytolora.labelling.board import BY_OTHERS
 from cytolora.labelling.session import Labelling
+from cytolora.labelling.turns import Turn
 
 CLASSES = ("normal", "lsil", "hsil")
 _SPECIAL = {"not a cell": -2, "unsure": -3}
@@ -47,7 +48,7 @@ class FakeLabelling(Labelling):
         self.mixture = {"doubt": 0.5, "diversity": 0.5, "mistakes": 0.1, "rare": 0.1, "test": 0.25}
         self.fail_with: Exception | None = None
         """Raised by the next entry, once."""
-        self._lock = Lock()
+        self._lock, self.lora, self.may_train = Lock(), Turn("LoRA is being trained already."), Event()
 
     @property
     def classes(self) -> list[str]:
@@ -56,6 +57,20 @@ class FakeLabelling(Labelling):
     @property
     def encoder(self) -> str:
         return "frozen"
+
+    def begin_lora(self) -> Callable[[], bool]:
+        self.lora.take()
+
+        def train() -> bool:
+            self.may_train.wait(60)
+            self.lora.give_back()
+            return True
+
+        return train
+
+    @property
+    def is_lora_new(self) -> bool:
+        return False
 
     @property
     def n_cells(self) -> int:

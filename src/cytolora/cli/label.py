@@ -3,6 +3,7 @@
 import shlex
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Annotated
@@ -13,12 +14,21 @@ from cyclopts.validators import Number
 from cytolora.cli.cache_options import DEFAULT, CacheOptions
 from cytolora.cli.console import make_console
 from cytolora.cli.listening import listening, run_service
-from cytolora.cli.options import Device, Several, pairs
+from cytolora.cli.options import CheckpointFiles, Device, Several, pairs
 from cytolora.cli.targets import replaced
 from cytolora.core.arguments import as_device
 from cytolora.errors import ConfigError, missing_package
 
 _HOST = "127.0.0.1"
+
+
+@Parameter(name="*", group="Checkpoints")
+@dataclass(frozen=True, kw_only=True)
+class _Files(CheckpointFiles):
+    """Files of the checkpoint of the project's backbone."""
+
+
+_HUB = _Files()
 
 
 def label(
@@ -29,13 +39,13 @@ def label(
     classes: Annotated[Sequence[str], Several] = (),
     like: str | None = None,
     model: str | None = None,
-    weights: Annotated[Sequence[str], Several] = (),
     dataset: str | None = None,
     groups_from: str | None = None,
     labels: Path | None = None,
     test_share: float | None = None,
     seed: int | None = None,
     reader: str = "reader 1",
+    files: _Files = _HUB,
     caching: CacheOptions = DEFAULT,
     device: Device = "auto",
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
@@ -69,8 +79,6 @@ def label(
     model
         Backbone of the features (`cytolora ls models`); nano where none is named. A project that has no features yet
         can be given another.
-    weights
-        Official checkpoint of the backbone on disk, file or folder, as NAME=PATH.
     dataset
         Which reader of the cells (`cytolora ls datasets`); recognised from the folder if not given.
     groups_from
@@ -116,7 +124,8 @@ def label(
         groups=groups_from,
         labels=labels,
         dataset=dataset,
-        weights=pairs(weights, "--weights"),
+        weights=pairs(files.weights, "--weights"),
+        weights_dir=files.weights_dir,
     )
     token = new_token()
     project = Labelling(folder, cache=caching.folder(), device=device, refits_apart=True)

@@ -30,13 +30,19 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointOptions:
-    """Location of the checkpoint of a backbone; subclasses give the section of the help."""
+class CheckpointFiles:
+    """Files of the checkpoint of a backbone; subclasses give the section of the help."""
 
     weights: Annotated[Sequence[str], Several] = ()
     """Official checkpoint of a backbone on disk, file or folder, as NAME=PATH."""
     weights_dir: Path | None = None
     """Folder written by `cytolora weights fetch`; looked into before the hub's cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(CheckpointFiles):
+    """Location of the checkpoint of a backbone, which may be one's own; subclasses give the section of the help."""
+
     trust_weights: Annotated[bool, Parameter(negative="")] = False
     """Goes on by the backbone's entry where a configuration beside the weights (config.json) says otherwise."""
     backbone_file: Annotated[Sequence[Path], Several] = ()

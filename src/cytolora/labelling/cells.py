@@ -27,7 +27,9 @@ FOLDERS = "folders"
 """Choice of groups beside those of ``--groups-from``: for cells without labels, whose sub-folders are no classes."""
 
 
-def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | None = None) -> Manifest:
+def read_cells(
+    path: Path, *, dataset: str | None = None, groups_from: str | None = None, is_whole: bool = True
+) -> Manifest:
     """Lists cells without labels; groups as the source, or the choice, gives them.
 
     Args:
@@ -35,6 +37,7 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
             known, group; a zip file.
         dataset: A registered dataset, for the groups that its names hold; its labels are not used.
         groups_from: ``folders``, else ``names``, ``none`` or a pattern, as of ``--groups-from``.
+        is_whole: Refuses a table with an image that is not there; else the image is left out.
 
     Raises:
         DataError: If there is no image, or one is not there; or one lies in none of the sub-folders that are groups.
@@ -49,7 +52,7 @@ def read_cells(path: Path, *, dataset: str | None = None, groups_from: str | Non
     else:
         place = unpack(path) if is_archive(path) else path
         if place.is_file() or (place / TABLE).is_file():
-            listed = _of_table(place if place.is_file() else place / TABLE)
+            listed = _of_table(place if place.is_file() else place / TABLE, is_whole=is_whole)
         else:
             listed = images_below(place)
     samples = tuple(replace(one, label="", subset=None) for one in listed.samples)
@@ -168,11 +171,13 @@ def _with_folders(cells: Manifest) -> Manifest:
     return replace(cells, samples=tuple(joined), group_rule=rule, findings=(*cells.findings, *findings))
 
 
-def _of_table(table: Path) -> Manifest:
+def _of_table(table: Path, *, is_whole: bool) -> Manifest:
     root, samples = table.parent, []
     for line, row in read_rows(table, ("path",)):
         name = slashed(row["path"])
         if leaves_folder(name) or not (root / name).is_file():
+            if not is_whole:
+                continue
             raise DataError(f"{table}, line {line}: {row['path']} is no file below {root}; paths are relative to it.")
         samples.append(Sample(path=name, label="", group=normal(row.get("group", "")) or None))
     has_groups = any(one.group for one in samples)

@@ -1,6 +1,7 @@
 """Classifier of an open project: fitted again and again to the features of the encoder that answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cytolora.labelling.encoders import Encoders
 from cytolora.labelling.features import Space
 from cytolora.labelling.project import Project
 from cytolora.labelling.refit import Refit, prepare, refit, refit_file
+from cytolora.labelling.turns import Turn
 
 
 class Classifier:
@@ -23,7 +25,7 @@ class Classifier:
         Args:
             cache: Of decoded images, for LoRA.
             device: For LoRA.
-            is_apart: Fits, and trains LoRA, in processes of their own.
+            is_apart: Fits, forecasts and trains LoRA in a process of its own each.
 
         Raises:
             DataError: If what an earlier LoRA wrote is damaged.
@@ -31,6 +33,8 @@ class Classifier:
         self._project = project
         self._number = 0
         self.apart = Apart() if is_apart else None
+        self._forecaster = Apart("makes the forecast", "ask for it again then") if is_apart else None
+        self._forecast_turn = Turn("A forecast is being made already. Ask again when it is there.")
         self.encoders = Encoders(project, cache=cache, device=device, is_apart=is_apart)
         self.fitted: Refit | None = None
 
@@ -70,8 +74,26 @@ class Classifier:
         self._number += 1
         return replace(found, number=self._number, encoder=space.encoder)
 
+    @contextmanager
+    def forecaster(self) -> Iterator[Apart | None]:
+        """Gives the process that makes a forecast, so that no refit waits for it; None: this one makes it.
+
+        It ends with the block: its memory is not kept for a forecast that may never be asked for.
+
+        Raises:
+            UnderWayError: If a forecast is being made.
+        """
+        with self._forecast_turn.taken():
+            try:
+                yield self._forecaster
+            finally:
+                if self._forecaster is not None:
+                    self._forecaster.stop()
+
     def close(self) -> None:
         """Ends what computes."""
         self.encoders.close()
+        if self._forecaster is not None:
+            self._forecaster.close()
         if self.apart is not None:
             self.apart.close()

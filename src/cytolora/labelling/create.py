@@ -24,7 +24,7 @@ from cytolora.labelling.project import (
     write_description,
     write_project,
 )
-from cytolora.labelling.settled import changed_model, check_model, check_settled
+from cytolora.labelling.settled import changed_model, check_model, check_settled, with_carried
 from cytolora.labelling.votes import MAX_READER, Votes
 
 MODEL, TEST_SHARE = "nano", 0.25
@@ -45,6 +45,7 @@ def create_project(
     labels: AnyPath | None = None,
     dataset: str | None = None,
     weights: Mapping[str, AnyPath] | None = None,
+    weights_dir: AnyPath | None = None,
 ) -> Path:
     """Makes a project folder from cells, or opens the one that is there, and returns it.
 
@@ -59,7 +60,7 @@ def create_project(
         cells: Folder, table with a column path (and group), or zip file.
         out: A folder that does not exist, or a project of the same cells; its classes change to those given, unless
             one is missing that was ever used, and its model while it has no features; other options that differ are
-            refused. Where its cells moved, it takes ``cells`` for their new place, if all of them are there; images
+            refused. Where its cells moved, it takes ``cells`` for their new place, if most of them are there; images
             that came since are counted in a warning, and not taken in.
         classes: Names, two or more.
         like: Takes the classes of a shipped label map (``bethesda``) or a published dataset instead.
@@ -71,20 +72,22 @@ def create_project(
         labels: Labels made elsewhere: a table with columns path and label, or a file of an exchange format.
         dataset: Registered reader of the cells, for their groups.
         weights: Checkpoints on disk, by backbone.
+        weights_dir: Folder written by `cytolora weights fetch`; looked into before the hub's cache.
 
     Raises:
         CytoloraError: If something is for the user to change; nothing is written then, but for a new
             place of the cells.
     """
     place, folder, reader = as_path(cells, "cells"), as_path(out, "out"), checked_reader(reader)
-    checkpoints = as_named_paths(weights, "weights")
+    checkpoints, carried = as_named_paths(weights, "weights"), as_path_or_none(weights_dir, "weights_dir")
     if is_project(folder):
         asked = {"test_share": test_share, "seed": seed, "groups": groups, "dataset": dataset}
-        _reopen(folder, place, asked, choices=(classes, like), encoder=(model, checkpoints), labels=labels)
+        _reopen(folder, place, asked, choices=(classes, like), encoder=(model, checkpoints, carried), labels=labels)
     else:
         if folder.exists():
             raise ConfigError(f"{folder} exists and is no labelling project. Choose another --out.")
         names, model = checked_classes(classes, like), model or MODEL
+        checkpoints = with_carried(model, checkpoints, carried, {})
         check_model(model, checkpoints)
         manifest = read_cells(place, dataset=dataset, groups_from=groups)
         if folder.resolve().is_relative_to(manifest.root.resolve()):
@@ -118,7 +121,7 @@ def _reopen(
     asked: dict[str, Any],
     *,
     choices: tuple[Sequence[str], str | None],
-    encoder: tuple[str | None, Mapping[str, Path]],
+    encoder: tuple[str | None, Mapping[str, Path], Path | None],
     labels: AnyPath | None,
 ) -> None:
     """Changes of a project what may change, after all that was asked for was looked at, and binds its files.
@@ -126,13 +129,15 @@ def _reopen(
     Args:
         asked: Options that it has settled.
         choices: Classes, and whose to take instead.
-        encoder: Model and checkpoints.
+        encoder: Model, checkpoints, and folder of checkpoints.
     """
     about = read_description(folder)
     is_moved = not (cells.resolve() == folder.resolve() or is_known(about, cells))
     dataset = asked["dataset"]
     check_settled(folder, about, **{**asked, "dataset": None if is_moved else dataset})
-    changes = changed_model(folder, about, *encoder)
+    model, checkpoints, carried = encoder
+    checkpoints = with_carried(model or about.model, checkpoints, carried, about.weights)
+    changes = changed_model(folder, about, model, checkpoints)
     take_place(folder, cells, dataset)
     if (table := as_path_or_none(labels, "labels")) is not None:
         project = read_project(folder)

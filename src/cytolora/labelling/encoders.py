@@ -1,21 +1,27 @@
 """Encoders of an open project: the frozen one, and one with LoRA that is trained in the background."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from time import monotonic
 from typing import Any, Literal, get_args
 
 from cytolora.errors import ConfigError, EngineError, unknown_name
-from cytolora.labelling.adapt import adapt, cells_to_train_on, load_adapted
+from cytolora.labelling.adapt import adapt, adapted_version, cells_to_train_on, load_adapted
 from cytolora.labelling.apart import Apart
 from cytolora.labelling.features import Features, Space
 from cytolora.labelling.project import FEATURES, Project
+from cytolora.labelling.turns import Turn
 
 EncoderName = Literal["frozen", "lora"]
 NAMES = FROZEN, WITH_LORA = get_args(EncoderName)
 _NICENESS = 19
 """Of the process that trains: the classifier is fitted again, and pictures are read, before it."""
+
+
+class _StoppedError(Exception):
+    """Ends a training at its next step, wherever it is computed."""
 
 
 class Encoders:
@@ -34,10 +40,10 @@ class Encoders:
         """
         self._project, self._cache, self._device = project, cache, device
         self._frozen: Space | None = None
-        self._adapted = load_adapted(project)
+        self._version, self._adapted = adapted_version(project), load_adapted(project)
         self.name = FROZEN if self._adapted is None else WITH_LORA
         """Of the encoder whose features answer."""
-        self._one_training = Lock()
+        self._one_load, self._turn = Lock(), Turn("LoRA is being trained already. Stop it, or wait for it.")
         self._is_stopped = False
         self._training: dict[str, Any] | None = None
         """Passes of an image done and in total, labels, and seconds that are left; None where it is not trained."""
@@ -57,7 +63,8 @@ class Encoders:
     @property
     def space(self) -> Space | None:
         """Features that answer; None until those of the frozen encoder are there."""
-        return self._adapted if self._frozen is not None and self.name == WITH_LORA else self._frozen
+        adapted, frozen = self._adapted, self._frozen
+        return adapted if None not in (frozen, adapted) and self.name == WITH_LORA else frozen
 
     def choose(self, name: str) -> None:
         """Chooses the encoder that answers.
@@ -69,52 +76,92 @@ class Encoders:
         if name not in NAMES:
             raise unknown_name("encoder", name, NAMES)
         if name == WITH_LORA:
-            self._adapted = load_adapted(self._project)  # another process may have trained it anew
+            self._load()
             if self._adapted is None:
-                self.name = FROZEN
                 raise ConfigError("LoRA was not trained for this project yet. Start it, or choose the frozen encoder.")
         self.name = name
 
-    def check(self, training: Mapping[int, int]) -> None:
-        """Raises a ConfigError if LoRA cannot be trained now: it runs, or features or labels are missing."""
-        if self._one_training.locked():
-            raise ConfigError("LoRA is being trained already. Stop it, or wait for it.")
-        if self._frozen is None:
-            raise ConfigError("The features of the cells are still being computed. Start LoRA when they are there.")
-        cells_to_train_on(self._project, training)
+    @property
+    def is_behind(self) -> bool:
+        """Whether LoRA was trained anew or removed, by another process perhaps, since its features were opened."""
+        return adapted_version(self._project) != self._version
 
-    def train(self, training: Mapping[int, int]) -> bool:
-        """Trains LoRA on labels and chooses it; takes minutes. Returns False where it was stopped.
+    def catch_up(self) -> bool:
+        """Opens what LoRA wrote since; returns whether other features answer now. Raises as ``choose``."""
+        before = self.space
+        if self.is_behind:
+            self._load()
+        return self.space is not before
+
+    def _load(self) -> None:
+        """Opens what LoRA wrote last; the frozen encoder answers where that is nothing, or damaged."""
+        with self._one_load:
+            self._version = adapted_version(self._project)  # first: what is written from now on is found later
+            adapted = None
+            try:
+                adapted = load_adapted(self._project)
+            finally:
+                self._adapted = adapted
+                if adapted is None:
+                    self.name = FROZEN
+
+    def begin(self, training: Mapping[int, int]) -> Callable[[], bool]:
+        """Begins the training of LoRA, which can be stopped from now on.
 
         Args:
             training: Class index by labelled cell.
 
+        Returns:
+            What trains LoRA and chooses it; it takes minutes, has to be called once, and returns False where the
+            training was stopped.
+
         Raises:
-            CytoloraError: If it cannot be trained.
+            UnderWayError: If it runs.
+            ConfigError: If features or labels are missing.
         """
-        self.check(training)
-        with self._one_training:
-            self._is_stopped = False
-            self._training = {"done": 0, "total": 0, "labels": len(training), "left": None}
-            folder, where = self._project.folder, {"cache": self._cache, "device": self._device}
-            try:
-                if self._apart is None:
-                    adapt(folder, training, **where, on_progress=self._told)
-                else:
-                    self._apart.call(adapt, folder, training, **where)
-            except EngineError:
-                if self._is_stopped:
-                    return False
-                raise
-            finally:
-                self._training = None
-                if self._apart is not None:
-                    self._apart.stop()  # its memory, for a training that may never come again
+        self._turn.take()
+        try:
+            if self._frozen is None:
+                raise ConfigError("The features of the cells are still being computed. Start LoRA when they are there.")
+            cells_to_train_on(self._project, training)
+        except BaseException:
+            self._turn.give_back()
+            raise
+        self._is_stopped = False
+        self._training = {"done": 0, "total": 0, "labels": len(training), "left": None}
+        return partial(self._train, training)
+
+    def _train(self, training: Mapping[int, int]) -> bool:
+        folder, where = self._project.folder, {"cache": self._cache, "device": self._device}
+        try:
+            if self._is_stopped:
+                return False
+            if self._apart is None:
+                adapt(folder, training, **where, on_progress=self._told)
+            else:
+                self._apart.call(adapt, folder, training, **where)
             self.choose(WITH_LORA)
             return True
+        except _StoppedError:
+            return False
+        except EngineError:
+            if self._is_stopped:
+                return False
+            raise
+        finally:
+            self._training = None
+            if self._apart is not None:
+                self._apart.stop()  # its memory, for a training that may never come again
+            self._turn.give_back()
 
     def _told(self, done: int, total: int) -> None:
-        """Notes how far it is, and how long it takes at the pace since its first step: what it loads is not counted."""
+        """Notes how far it is, and how long it takes at the pace since its first step: what it loads is not counted.
+
+        Raises:
+            _StoppedError: If it was stopped, perhaps before there was a process to end.
+        """
+        if self._is_stopped:
+            raise _StoppedError
         if (training := self._training) is None:
             return
         if not training["total"]:

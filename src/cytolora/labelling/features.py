@@ -125,6 +125,8 @@ def compute_features(
                 raise
             manifest, errors = _readable(project, thorough=True)
     _check_model(project)
+    if (theirs := load_features(project)) is not None:  # of another process, which may have its file mapped
+        return theirs, errors
     with staged_file(project.folder / FEATURES) as path, path.open("wb") as file:
         np.save(file, features, allow_pickle=False)
     on_progress(total, total)

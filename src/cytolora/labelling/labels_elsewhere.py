@@ -1,7 +1,9 @@
 """Labels made elsewhere: a table, or a file of another program, matched with the cells of a project."""
 
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from cytolora.core.delimited import read_columns
@@ -76,16 +78,17 @@ class _Cells:
     """Cells of a project by path, also as other programs write it."""
 
     def __init__(self, names: Sequence[str], root: Path) -> None:
-        self._root = root.resolve()
+        self._root, self._names = root.resolve(), names
         self._number = {name: cell for cell, name in enumerate(names)}
         self._index = PathIndex(names)
+        self._folders: dict[Path, Path] = {}
         self._by_stem: defaultdict[str, list[int]] = defaultdict(list)
         for cell, name in enumerate(names):
             self._by_stem[PurePosixPath(name).with_suffix("").as_posix()].append(cell)
 
     def find(self, where: str, path: str, folder: Path) -> int | None:
         """Returns the cell that is meant; None where there is none, or a path without suffix fits several."""
-        for written in (slashed(path), self._from(folder, path)):
+        for written in self._spellings(folder, slashed(path)):
             name = self._index.find(where, written)
             if name is not None:
                 return self._number[name]
@@ -94,7 +97,28 @@ class _Cells:
                 return alike[0]
         return None
 
-    def _from(self, folder: Path, path: str) -> str:
-        """Returns a path that leads from a folder to a cell as one from the folder of the cells."""
-        place = (folder / slashed(path)).resolve()
-        return place.relative_to(self._root).as_posix() if place.is_relative_to(self._root) else ""
+    def _spellings(self, folder: Path, path: str) -> Iterator[str]:
+        """Yields a path as one from the folder of the cells: as it stands, from another folder, then without links."""
+        yield path
+        given = Path(os.path.normpath(self._resolved(folder) / path))
+        for above in given.parents:  # a link to the folder of the cells is followed, and cells that are links are not
+            if self._resolved(above) == self._root:
+                yield given.relative_to(above).as_posix()
+        leads_to = (folder / path).resolve()
+        if leads_to.is_relative_to(self._root):
+            yield leads_to.relative_to(self._root).as_posix()
+        if leads_to.is_file() and (name := self._name_by_target.get(str(leads_to))) is not None:
+            yield name
+
+    def _resolved(self, folder: Path) -> Path:
+        """Follows the links of a folder, once: a table names few folders and many files."""
+        if folder not in self._folders:
+            self._folders[folder] = folder.resolve()
+        return self._folders[folder]
+
+    @cached_property
+    def _name_by_target(self) -> dict[str, str]:
+        """Cells by the file that they are, or that a link leads to; none of those that are one file."""
+        targets = {name: os.path.realpath(self._root / name) for name in self._names}
+        number = Counter(targets.values())
+        return {target: name for name, target in targets.items() if number[target] == 1}

@@ -14,6 +14,9 @@ from cytolora.labelling.project import Description, names_of, read_description, 
 
 log = logging.getLogger(__name__)
 
+_MAX_MISSING = 0.5
+"""Share of a project's cells that may be missing at a place that is theirs all the same."""
+
 
 def source_of(cells: Path, manifest: Manifest, dataset: str | None) -> dict[str, Any]:
     """Returns what a project's description says of the place of its cells, which were read from ``cells``."""
@@ -32,7 +35,7 @@ def take_place(folder: Path, cells: Path, dataset: str | None = None) -> None:
         dataset: Registered reader of a new place; that of the project if None.
 
     Raises:
-        DataError: If they are other cells, or some cells of the project are missing at the new place.
+        DataError: If they are other cells: most names of the project are not at the new place, or still at the old one.
     """
     if cells.resolve() == folder.resolve():
         return
@@ -45,7 +48,7 @@ def take_place(folder: Path, cells: Path, dataset: str | None = None) -> None:
         if not (about.dataset or dataset):  # what a reader does not list may be masks, tables and the like
             _say_new(folder, cells, names)
         return
-    manifest = read_cells(cells, dataset=dataset or about.dataset or None)
+    manifest = read_cells(cells, dataset=dataset or about.dataset or None, is_whole=False)
     has_moved = manifest.root.resolve() != Path(about.cells)
     if has_moved:
         _check_moved(folder, about, names, cells, manifest)
@@ -61,17 +64,17 @@ def is_known(about: Description, cells: Path) -> bool:
 
 
 def _check_moved(folder: Path, about: Description, names: Sequence[str], cells: Path, manifest: Manifest) -> None:
-    """Raises a DataError unless the cells of a project are gone from their place, and all of them at this one."""
+    """Raises a DataError unless most cells of a project are gone from their place, and most of them at this one."""
     if _is_still_there(about, names):
         raise DataError(
             f"{folder} is a project of the cells in {about.place}, which are there, not of {cells}. "
             "Choose another --out; where this is a copy, move the others away first."
         )
     missing = sorted(set(names) - {one.path for one in manifest.samples})
-    if missing:
+    if len(missing) > _MAX_MISSING * len(names):
         raise DataError(
             f"{folder} is a project of other cells than those in {cells}: missing there {len(missing):,} of "
-            f"{counted(len(names), 'cell')}, {missing[0]} first. Name a place that has all of them."
+            f"{counted(len(names), 'cell')}, {missing[0]} first. Name a place that has most of them."
         )
 
 
@@ -79,7 +82,7 @@ def _is_still_there(about: Description, names: Sequence[str]) -> bool:
     if about.inside:
         return Path(about.source).exists()
     root = Path(about.cells)
-    return unpacked_in(root) is None and bool(are_there(root, names).any())
+    return unpacked_in(root) is None and bool(are_there(root, names).mean() > _MAX_MISSING)
 
 
 def _say_new(folder: Path, cells: Path, names: Sequence[str]) -> None:

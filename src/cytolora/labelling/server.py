@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from secrets import token_urlsafe
 from threading import Event, Thread
@@ -26,6 +26,7 @@ from cytolora.labelling.adapt import METHOD
 from cytolora.labelling.encoders import WITH_LORA, EncoderName
 from cytolora.labelling.points import pack_points
 from cytolora.labelling.session import Labelling
+from cytolora.labelling.turns import UnderWayError
 from cytolora.labelling.votes import MAX_CLASS, MAX_READER
 
 _log = logging.getLogger(__name__)
@@ -133,14 +134,15 @@ class Background:
         """Starts the training of LoRA.
 
         Raises:
+            UnderWayError: If it runs.
             ConfigError: If it cannot be trained now.
         """
-        self._project.check_lora()
+        train = self._project.begin_lora()
         self.lora_problem = None
-        Thread(target=self._train_lora, name="cytolora-lora", daemon=True).start()
+        Thread(target=self._train_lora, args=(train,), name="cytolora-lora", daemon=True).start()
 
-    def _train_lora(self) -> None:
-        self.lora_problem = self._try("training of LoRA", self._project.train_lora)
+    def _train_lora(self, train: Callable[[], bool]) -> None:
+        self.lora_problem = self._try("training of LoRA", train)
         self.labelled()
 
     def stop(self) -> None:
@@ -217,7 +219,7 @@ def make_app(project: Labelling, folder: AnyPath, token: str, *, reader: str = "
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": " ".join(str(error).split())}, 422)
+    return JSONResponse({"detail": " ".join(str(error).split())}, 409 if isinstance(error, UnderWayError) else 422)
 
 
 async def _not_written(_: Request, error: Exception) -> Response:
@@ -236,6 +238,8 @@ def _add_reading(app: FastAPI, project: Labelling, background: Background, first
 
     @app.get("/v1/overview")
     def overview(reader: _Reader) -> Response:
+        if project.is_lora_new:
+            background.labelled()
         problems = {"problem": background.problem, "lora_problem": background.lora_problem}
         return _Json({**project.overview(reader), **problems})
 

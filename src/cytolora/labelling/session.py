@@ -14,7 +14,7 @@ import numpy as np
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.cache_folder import default_cache
 from cytolora.core.text import counted, normal
-from cytolora.errors import ConfigError, CytoloraError, unknown_name
+from cytolora.errors import ConfigError, CytoloraError, DataError, unknown_name
 from cytolora.labelling import export
 from cytolora.labelling.board import Board
 from cytolora.labelling.classifier import Classifier
@@ -35,6 +35,7 @@ from cytolora.labelling.project import (
 from cytolora.labelling.queues import Queues
 from cytolora.labelling.refit import Refit
 from cytolora.labelling.running import Running
+from cytolora.labelling.turns import Turn
 from cytolora.labelling.votes import NO_CLASS
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Labelling:
                 is where it was.
         """
         self._lock, self._one_refit, self._one_plane = RLock(), Lock(), Lock()
+        self._features_turn = Turn("The features of the cells are being computed already.")
         self._project = read_project(as_path(folder, "folder"))
         self._cache = as_path_or_none(cache, "cache") or default_cache()
         self._board = Board(self._project)
@@ -125,11 +127,14 @@ class Labelling:
         """Computes the features of all cells, unless they are there; labelling goes on meanwhile.
 
         Raises:
+            UnderWayError: If they are being computed.
             CytoloraError: If that is not possible; ``overview`` shows the reason too.
         """
-        if self._space is not None:
-            return
+        with self._features_turn.taken():
+            if self._space is None:
+                self._compute_features(on_progress)
 
+    def _compute_features(self, on_progress: Callable[[int, int], None] | None) -> None:
         def told(done: int, total: int) -> None:
             self._progress.update(done=done, total=total)
             if on_progress is not None:
@@ -285,8 +290,12 @@ class Labelling:
 
         Returns:
             labels, now, expected (value and both ends, or None where no number is given) and sentence.
+
+        Raises:
+            UnderWayError: If one is being made.
         """
-        return self._running.forecast(self._lock, self._classifier.apart)
+        with self._classifier.forecaster() as apart:
+            return self._running.forecast(self._lock, apart)
 
     def disagreements(self) -> list[dict[str, Any]]:
         """Returns the cells whose readers differ."""
@@ -418,23 +427,34 @@ class Labelling:
             self._running.project = self._project
             self._renew_queues()
 
-    def check_lora(self) -> None:
-        """Raises a ConfigError if LoRA cannot start now: it is running, or features or labels are missing."""
-        self._encoders.check(self._training())
-
-    def train_lora(self) -> bool:
-        """Trains LoRA on the training labels, and has its features answer from the next refit on; takes minutes.
+    def begin_lora(self) -> Callable[[], bool]:
+        """Begins the training of LoRA on the training labels; ``stop_lora`` ends it from now on.
 
         Returns:
-            Whether it was trained; False where it was stopped.
+            What trains it, and has its features answer from the next refit on; it takes minutes, has to be called
+            once, and returns whether LoRA was trained: False where it was stopped.
+
+        Raises:
+            UnderWayError: If it runs.
+            ConfigError: If features or labels are missing.
+        """
+        train = self._encoders.begin(self._training())
+
+        def train_and_answer() -> bool:
+            is_trained = train()
+            if is_trained:
+                self._renew_features()
+            return is_trained
+
+        return train_and_answer
+
+    def train_lora(self) -> bool:
+        """Trains LoRA at once (``begin_lora``).
 
         Raises:
             CytoloraError: If it cannot be trained.
         """
-        is_trained = self._encoders.train(self._training())
-        if is_trained:
-            self._renew_features()
-        return is_trained
+        return self.begin_lora()()
 
     def stop_lora(self) -> None:
         """Ends the training of LoRA; one before stays."""
@@ -448,6 +468,11 @@ class Labelling:
         """
         self._encoders.choose(name)
         self._renew_features()
+
+    @property
+    def is_lora_new(self) -> bool:
+        """Whether another process trained LoRA anew, or removed it; the next refit looks for what there is."""
+        return self._encoders.is_behind
 
     def _renew_features(self) -> None:
         with self._one_plane:
@@ -468,23 +493,33 @@ class Labelling:
         """
         started = perf_counter()
         with self._one_refit:
-            training, space, usable_now = self._training(), self._space, self._board.is_usable
-            if space is not None:  # cells may have been away when LoRA was trained
-                usable_now = usable_now & space.is_usable
-                training = {cell: code for cell, code in training.items() if usable_now[cell]}
-            fitted = space and self._classifier.fit(space, training, usable_now)
-            if space is None or fitted is None:
-                return {"number": 0, "seconds": perf_counter() - started, "labels": len(training)}
-            with self._lock:
-                self._classifier.fitted = fitted
-                self._renew_queues()
+            while True:
+                if self._encoders.catch_up():
+                    self._renew_features()
+                try:
+                    return {**self._refit(), "seconds": perf_counter() - started}
+                except DataError:
+                    if not self.is_lora_new:  # else another process replaced what was to be read
+                        raise
 
-            def fit_half(half: Mapping[int, int]) -> Refit | None:
-                return self._classifier.fit(space, half, usable_now, counts=False)
+    def _refit(self) -> dict[str, Any]:
+        training, space, usable_now = self._training(), self._space, self._board.is_usable
+        if space is not None:  # cells may have been away when LoRA was trained
+            usable_now = usable_now & space.is_usable
+            training = {cell: code for cell, code in training.items() if usable_now[cell]}
+        fitted = space and self._classifier.fit(space, training, usable_now)
+        if space is None or fitted is None:
+            return {"number": 0, "labels": len(training)}
+        with self._lock:
+            self._classifier.fitted = fitted
+            self._renew_queues()
 
-            if not space.seen:  # half of the labels would be fitted to features that all labels have shaped
-                self._running.look(self._lock, fitted, fit_half, training)
-            return {"number": fitted.number, "seconds": perf_counter() - started, "labels": len(training)}
+        def fit_half(half: Mapping[int, int]) -> Refit | None:
+            return self._classifier.fit(space, half, usable_now, counts=False)
+
+        if not space.seen:  # half of the labels would be fitted to features that all labels have shaped
+            self._running.look(self._lock, fitted, fit_half, training)
+        return {"number": fitted.number, "labels": len(training)}
 
     def write_labels(self, path: AnyPath | None = None) -> Path:
         """Writes path, label, subset, group and selection of labelled cells; to ``labels.csv`` of the project if None.

@@ -5,11 +5,33 @@ from pathlib import Path
 from typing import Any
 
 from cytolora.errors import ConfigError, WeightsError
-from cytolora.labelling.adapt import FOLDER
+from cytolora.labelling.adapt import ABOUT, FOLDER
 from cytolora.labelling.cells import FOLDERS
 from cytolora.labelling.project import FEATURES, Description
 from cytolora.models.backbones.registry import BACKBONES
 from cytolora.models.checkpoints.hub import find, missing
+from cytolora.models.checkpoints.offline_folder import check_carried, find_carried
+from cytolora.models.checkpoints.shards import checkpoint_sha256
+
+
+def with_carried(
+    model: str, weights: Mapping[str, Path], folder: Path | None, known: Mapping[str, str]
+) -> dict[str, Path]:
+    """Adds the checkpoint that a folder of `cytolora weights fetch` has of a backbone, unless one is named.
+
+    Args:
+        known: That the project has already; other ones are compared with the hash that the folder promises.
+
+    Raises:
+        ConfigError: If the backbone is unknown.
+        WeightsError: If the folder is none, or does not hold what it promises.
+    """
+    found = None if folder is None else find_carried(folder, BACKBONES.get(model).name)
+    if folder is None or found is None or model in weights:
+        return dict(weights)
+    if str(found.resolve()) != known.get(model):
+        check_carried(folder, found, checkpoint_sha256(found))
+    return {**weights, model: found}
 
 
 def check_model(model: str, weights: Mapping[str, Path]) -> None:
@@ -107,11 +129,13 @@ def changed_model(
     check_model(name, {key: Path(path) for key, path in named.items()})
     if (name, named) == (about.model, dict(about.weights)):
         return {}
-    held = [str(folder / part) for part in (FEATURES, FOLDER) if (folder / part).exists()]
+    told_by = {FEATURES: folder / FEATURES, FOLDER: folder / FOLDER / ABOUT}
+    held = [str(folder / part) for part, file in told_by.items() if file.exists()]
     if held:
         whose = f"{about.model}{''.join(f' ({path})' for path in about.weights.values())}"
         raise ConfigError(
-            f"{folder} has features of {whose}, and other weights would give others. Leave --model and --weights out; "
-            f"or stop what has the project open, remove {' and '.join(held)} (labels stay), and give them again."
+            f"{folder} has features of {whose}, and other weights would give others. Leave --model, --weights and "
+            f"--weights-dir out; or stop what has the project open, remove {' and '.join(held)} (labels stay), and "
+            "give them again."
         )
     return {"model": name, "weights": named}

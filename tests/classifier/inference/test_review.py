@@ -143,10 +143,11 @@ def test_a_reader_filters_labels_by_keyboard_and_saves_a_table(page: Any, tmp_pa
 
 def test_the_cells_shown_first_keep_their_own_pixels_and_can_be_enlarged(page: Any, tmp_path: Path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
-    large = {"thumbnail": review_thumbnail(pixels), "picture": review_picture(pixels)}
+    own = review_picture(pixels)
+    large = {"thumbnail": review_thumbnail(pixels), "picture": own, "surroundings": own}
     made = [replace(cell, **large) for cell in cells(20)]
-    monkeypatch.setattr(review_page, "MAX_PICTURE_BYTES", 3 * len(large["picture"]))
-    write_page(made, tmp_path / "page.html", classes=CLASSES)
+    monkeypatch.setattr(review_page, "MAX_PICTURE_BYTES", 6 * len(own))
+    write_page(made, tmp_path / "page.html", classes=CLASSES, times_wider=4)
     page.goto((tmp_path / "page.html").as_uri())
     widths = page.evaluate("[...document.querySelectorAll('.cell img')].map((image) => image.naturalWidth)")
     assert widths == [200] * 3 + [64] * 17
@@ -154,6 +155,8 @@ def test_the_cells_shown_first_keep_their_own_pixels_and_can_be_enlarged(page: A
     page.keyboard.press("+")
     assert page.inner_text("#zoom-text").endswith(", 200 × 300 pixels, 3 to 1")
     assert page.locator("#zoomed").bounding_box()["width"] == 600
+    page.keyboard.press("w")
+    assert page.locator("#zoom-frame").evaluate("(frame) => frame.style.width") == "150px"
     page.keyboard.press("Escape")
     page.keyboard.press("End")
     assert "A thumbnail" in page.inner_text("#detail")

@@ -15,7 +15,7 @@ from small_bundle import CLASSES, write_small_bundle
 from cytolora.classifier.inference.classifier import Classifier
 from cytolora.classifier.slides.positions import Position
 from cytolora.classifier.slides.predict import predict_slide
-from cytolora.classifier.slides.slide import Slide
+from cytolora.classifier.slides.slide import SURROUNDINGS, Slide
 from cytolora.cli.app import main
 from cytolora.errors import ConfigError
 
@@ -67,11 +67,12 @@ def test_the_command_predicts_the_cells_of_a_slide_to_geojson(
     shares = [features[0]["properties"]["measurements"][f"p {name}"] for name in CLASSES]
     np.testing.assert_allclose(shares, expected.probabilities or (), atol=1e-6)
     assert "classification" not in features[-1]["properties"]
-    rows = json.loads(page.read_text().split('id="data"')[1].split(">", 1)[1].split("</script>")[0])["cells"]
-    surroundings = {row[0]: row[10] for row in rows}
+    data = json.loads(page.read_text().split('id="data"')[1].split(">", 1)[1].split("</script>")[0])
+    assert data["times_wider"] == SURROUNDINGS
+    surroundings = {row[0]: row[10] for row in data["cells"]}
     assert surroundings["cell-69"] == ""  # it lies outside
     shown = surroundings["cell-0"].partition("base64,")[2]
-    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (120, 120)
+    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (40 * SURROUNDINGS, 40 * SURROUNDINGS)
 
 
 def test_the_command_predicts_the_cells_of_a_slide_to_a_table(

@@ -124,6 +124,7 @@ def write_page(
     title: str = "Review",
     source: str = "",
     findings: Iterable[Finding] = (),
+    times_wider: float = 1.0,
 ) -> int:
     """Writes the page, whole or not at all; returns the number of cells on it.
 
@@ -134,6 +135,7 @@ def write_page(
     Args:
         source: Text under the title: the bundle, the folder, the date.
         findings: Of the images and the files beside them, shown above the cells.
+        times_wider: Width of surroundings over that of the cell's picture.
 
     Raises:
         DataError: If there is nothing to show, too much, or a path stands twice.
@@ -158,7 +160,7 @@ def write_page(
         title=title,
         source=source,
         count=len(rows),
-        data=_for_script(text),
+        data=_for_script(canonical_json({**content, "times_wider": times_wider})),
         page_id=sha256_text(text)[:16],
         findings=few_of_each(findings),
     )

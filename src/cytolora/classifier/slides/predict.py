@@ -23,7 +23,7 @@ from cytolora.classifier.inference.table import (
 )
 from cytolora.classifier.slides.geojson import Classified, PassedOver, free_prefix, is_geojson, write_geojson
 from cytolora.classifier.slides.objects import Position
-from cytolora.classifier.slides.slide import Slide, SlideCell
+from cytolora.classifier.slides.slide import SURROUNDINGS, Slide, SlideCell
 from cytolora.config.reading import Decoding
 from cytolora.core.arguments import AnyPath, as_path, as_path_or_none
 from cytolora.core.delimited import csv_line
@@ -118,6 +118,7 @@ def predict_slide(
             title=as_text(slide.path.name),
             source=f"By {model.name}",
             findings=summary.findings,
+            times_wider=SURROUNDINGS,
         )
     return summary
 

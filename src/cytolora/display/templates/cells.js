@@ -1,11 +1,10 @@
 "use strict";
 // Of every page of cells (review, label): elements, and the picture of one cell, enlarged by whole numbers so that its
 // pixels stay what they are. A page defines enlarged(), the picture as { source, name, isOwn } or null, with
-// surroundings, a picture of SURROUNDINGS times its width around the same centre, where there is one, and
+// surroundings, a picture of timesWider its width around the same centre, where there is one, and
 // goByKey(key), which goes to another cell and returns whether the key is for that.
 const $ = (id) => document.getElementById(id);
 const ZOOMS = [1, 2, 3, 4, 6, 8];  // screen pixels to one of the picture
-const SURROUNDINGS = 3;
 let zoom = 2, isAround = false;
 
 function element(tag, text, ...kinds) {
@@ -24,7 +23,8 @@ function drawZoom() {
     image.style.width = `${width * zoom}px`;
     const what = isWider ? "surroundings, " : picture.isOwn ? "" : "thumbnail of ";
     $("zoom-text").textContent = `${picture.name}, ${what}${width} × ${height} pixels, ${zoom} to 1`;
-    const [across, down] = [width, height].map((edge) => (edge * zoom) / SURROUNDINGS);
+    if (!isWider) return;
+    const [across, down] = [width, height].map((edge) => (edge * zoom) / picture.timesWider);
     const at = { left: image.offsetLeft + across, top: image.offsetTop + down, width: across, height: down };
     for (const [key, value] of Object.entries(at)) frame.style[key] = `${value}px`;
   };

@@ -1,5 +1,5 @@
 const WIDTH = 130, HEIGHT = 146, AROUND = 2;  // a cell with its gap, pixels; rows drawn beyond the window
-const { classes, keys, cells: packed } = JSON.parse($("data").textContent);
+const { classes, keys, cells: packed, times_wider: timesWider } = JSON.parse($("data").textContent);
 $("data").remove();
 const cells = packed.map(([path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, surroundings], place) =>
   ({ place, path, label, predicted, shares, suspicion, doubt, flags, note, picture, isOwn, surroundings, set: null }));
@@ -186,7 +186,8 @@ const doAgain = () => change(undone, done, "to");
 
 function enlarged() {
   const cell = shown[chosen];
-  return cell && cell.picture ? { source: cell.picture, name: cell.path, isOwn: cell.isOwn, surroundings: cell.surroundings } : null;
+  if (!cell?.picture) return null;
+  return { source: cell.picture, name: cell.path, isOwn: cell.isOwn, surroundings: cell.surroundings, timesWider };
 }
 
 function goByKey(key) {
