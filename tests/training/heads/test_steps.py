@@ -172,6 +172,9 @@ def test_tip_adapter_f_trains_keys_by_torchs_adamw_and_takes_the_best_epoch_on_v
     torch.testing.assert_close(state["keys"], best[1], atol=1e-5, rtol=0)
     assert at_start < best[0], "training helped"
     assert not torch.equal(state["keys"], Z)
+    none = replace(hard, features=hard.features[:0], labels=hard.labels[:0])
+    last = HEADS.get("tip-adapter-f").fit(KNOWN, none, spec, 3)
+    torch.testing.assert_close(last["keys"], keys.detach(), atol=1e-5, rtol=0)
     with torch.no_grad():
         keys.copy_(best[1])
         expected = logits(F.normalize(QUERIES, dim=1)).softmax(dim=1)
