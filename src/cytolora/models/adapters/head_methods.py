@@ -33,6 +33,9 @@ class HeadFacts:
     """Whether it reads the tree that the classes hang on."""
     needs_validation: bool = False
     """Whether it reads the validation images: those of a run, beside the training images of each class."""
+    chosen_on_validation: tuple[str, ...] = ()
+    """Fields of HeadSpec that the validation images choose where they are not set, ``rates`` if several are the
+    default. Of any head they choose among several ``rates`` that are set."""
     is_affine: bool = True
     """Whether its logits are an affine map of the features scaled to length 1, so that it can stand in a bundle."""
     reads_text_lengths: bool = False
@@ -91,6 +94,7 @@ FITTED: Mapping[str, HeadFacts] = {
         description="Vote of the nearest training images by cosine, one vote each; their number by validation.",
         solution="closed form",
         needs_validation=True,
+        chosen_on_validation=("neighbours",),
         is_affine=False,
         values={
             "neighbours": Value(
@@ -119,6 +123,7 @@ FITTED: Mapping[str, HeadFacts] = {
         description="Multilayer perceptron with one hidden layer, its learning rate by validation.",
         solution="batched",
         needs_validation=True,
+        chosen_on_validation=("rates",),
         is_affine=False,
         values=_steps(
             "0.001, 0.003, 0.01 in batches of 32, cosine; of several the one with the highest validation accuracy",
@@ -133,6 +138,7 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="batched",
         needs_tree=True,
         needs_validation=True,
+        chosen_on_validation=("rates",),
         is_affine=False,
         values=_TREE,
     ),
@@ -142,6 +148,7 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="batched",
         needs_tree=True,
         needs_validation=True,
+        chosen_on_validation=("rates",),
         values={
             **_TREE,
             "alpha": Value(
@@ -169,6 +176,7 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="closed form",
         needs_text=True,
         needs_validation=True,
+        chosen_on_validation=("alpha", "beta"),
         is_affine=False,
         needs_every_class=True,
         values={
@@ -188,11 +196,12 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="batched",
         needs_text=True,
         needs_validation=True,
+        chosen_on_validation=("alpha", "beta"),
         is_affine=False,
         needs_every_class=True,
         values=_steps(
             "0.001 in batches of 256, cosine",
-            "100, the best of them and the start by validation accuracy",
+            "100, the best of them and the start by validation accuracy; without validation images the last",
             f"AdamW, epsilon 0.0001: Zhang et al. 2022, arXiv:2207.09519, main.py:66-141; epochs: {_BENCHMARK}",
             alpha=Value(default="2 in training, then as tip-adapter", source="as tip-adapter"),
             beta=Value(default="1 in training, then as tip-adapter", source="as tip-adapter"),
