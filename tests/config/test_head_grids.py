@@ -87,6 +87,32 @@ def test_a_fitted_head_joins_any_shipped_grid_by_its_name(name: str):
     assert all(run.train.budget.max_steps is None for run in found), "there are no steps to cut"
 
 
+def test_a_dry_run_truncates_every_training_by_steps_and_is_another_run():
+    methods: dict[str, object] = {name: {} for name in (*TEXT_HEADS, "gda", "mlp")}
+    methods["clap-20"] = {"method": "clap", "head": {"epochs": 20}}
+    methods["coop"] = {"budget": {"amount": 1, "unit": "epochs"}}
+    whole = grid(methods, models=["clip-vit-b16"])
+    cut = narrowed(whole, max_steps=2)
+    by_steps = {"clap", "clip-adapter", "lp++", "mlp", "task-residual", "tip-adapter-f", "coop"}
+    assert {run.method for run in expand(cut) if run.max_steps == 2} == by_steps
+    assert {run.method for run in expand(cut) if run.max_steps is None} == {*TEXT_HEADS, "gda"} - by_steps
+    whole_ids = {run.run_id for run in expand(whole)}
+    assert {run.method for run in expand(cut) if run.run_id not in whole_ids} == by_steps
+    epochs = {run.head.epochs for run in expand(cut) if run.head is not None}
+    assert epochs == {None, 20}, "what a variant sets stays"
+
+
+@pytest.mark.parametrize("limit", [0, 1.5])
+def test_a_step_limit_is_a_whole_number_from_1(limit: float):
+    with pytest.raises(ConfigError, match="step_limit is a whole number from 1"):
+        HeadSpec(step_limit=limit)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_head_without_steps_has_no_step_limit():
+    with pytest.raises(ConfigError, match="gda does not use step_limit of the head"):
+        expand(grid({"gda": {"head": {"step_limit": 2}}}))
+
+
 def test_the_frozen_features_are_those_of_linear_heads_in_a_preset_that_augments_them():
     augmented = replace(grid({"gda": {}, "linear": {"budget": {"amount": 1, "unit": "epochs"}}}), augment_frozen=True)
     assert len({run.train.augment for run in expand(augmented)}) == 1

@@ -280,6 +280,20 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(method: str):
     assert bool(torch.isfinite(HEADS.get(method).probabilities(state, KNOWN, QUERIES)).all())
 
 
+@pytest.mark.parametrize("method", [*TRAINED, "lp++"])
+def test_a_step_limit_ends_training_and_one_beyond_its_end_changes_nothing(method: str):
+    train = HEADS.get(method).train
+    assert train is not None
+    spec = HeadSpec(epochs=None if method == "lp++" else 3)
+    (whole,), (cut,), (same,) = (
+        train([KNOWN], [VAL], replace(spec, step_limit=limit), [0]) for limit in (None, 2, 10_000)
+    )
+    assert cut.num_steps == 2 < whole.num_steps
+    assert same.num_steps == whole.num_steps
+    assert all(torch.equal(whole.state[name], same.state[name]) for name in whole.state)
+    assert whole.final_loss != cut.final_loss
+
+
 def test_task_residual_trains_twice_as_long_from_8_images_of_each_class_on():
     train = HEADS.get("task-residual").train
     assert train is not None

@@ -9,7 +9,7 @@ from typing import Literal
 
 Solution = Literal["closed form", "iterative", "batched"]
 """closed form: linear algebra once; iterative: an optimiser run to convergence; batched: gradient steps, all learning
-rates and seeds in one pass."""
+rates and seeds in one pass, ``HeadSpec.step_limit`` of them at most."""
 _BENCHMARK = "public code of Dausort et al.'s later benchmark (mdausort/Cytology_Benchmark)"
 
 
@@ -43,7 +43,12 @@ class HeadFacts:
     needs_every_class: bool = False
     """Whether it says nothing sensible of a class without a training image, and is refused there."""
     values: Mapping[str, Value] = field(default_factory=dict)
-    """By field of HeadSpec; any other that is set is an error."""
+    """By field of HeadSpec; any other that is set is an error, but for ``step_limit`` of a batched solution."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Fields of HeadSpec that it reads."""
+        return (*self.values, *(("step_limit",) if self.solution == "batched" else ()))
 
 
 _PENALTY = Value(

@@ -127,6 +127,8 @@ def _method_in_words(spec: RunSpec) -> str:
     if spec.kind == "head":
         parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
         steps = [] if "rates" in _head_values(spec.method) else ["no steps, no learning rate"]
+        if spec.max_steps is not None:
+            steps = [f"cut to {words.count(spec.max_steps, 'step')}"]
         return "; ".join([*parts, _view(spec.preprocess), *steps, *_together(spec)])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]

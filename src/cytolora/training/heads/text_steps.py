@@ -74,7 +74,9 @@ def tip_adapter_f(
     start, rates = {"keys": draws.features}, spec.rates or TIP_F.rates
     epochs = TIP_F.epochs if spec.epochs is None else spec.epochs
     best = _Best(logits, draws, start, len(rates))
-    stepped = train_by_steps(start, logits, draws, TIP_F, rates=rates, epochs=epochs, after_epoch=best.look)
+    stepped = train_by_steps(
+        start, logits, draws, TIP_F, rates=rates, epochs=epochs, step_limit=spec.step_limit, after_epoch=best.look
+    )
     heads = []
     for index, (one, images) in enumerate(zip(known, val, strict=True)):
         keys = best.parameters["keys"][index]
