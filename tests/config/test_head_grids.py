@@ -172,14 +172,14 @@ def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, ob
         ("logistic", HeadSpec(shrinkage=0.5, neighbours=1), "logistic does not use shrinkage, neighbours"),
         ("tip-adapter", HeadSpec(lam=0.5), "tip-adapter does not use lam of the head; it reads alpha, beta"),
         ("proker", HeadSpec(alpha=0.5), "proker does not use alpha of the head; it reads beta, lam"),
-        ("mlp", HeadSpec(ratio=0.5), "mlp does not use ratio of the head; it reads rates, epochs, hidden"),
+        ("mlp", HeadSpec(ratio=0.5), "mlp does not use ratio of the head; it reads rates, epochs, hidden, step_limit"),
         ("prototypes", HeadSpec(rates=(0.1,)), "prototypes does not use rates of the head; it reads nothing of it"),
         (
             "task-residual",
             HeadSpec(ratio=0.5),
             "task-residual does not use ratio of the head; it reads",
         ),
-        ("lp++", HeadSpec(alpha=0.5), r"lp\+\+ does not use alpha of the head; it reads nothing of it"),
+        ("lp++", HeadSpec(alpha=0.5), r"lp\+\+ does not use alpha of the head; it reads step_limit"),
     ],
 )
 def test_a_setting_that_a_head_does_not_read_is_refused(method: str, head: HeadSpec, message: str):

@@ -127,8 +127,6 @@ def _method_in_words(spec: RunSpec) -> str:
     if spec.kind == "head":
         parts = [*head_settings(spec.method, spec.head or HeadSpec()), _augmentation(spec.train.augment)]
         steps = [] if "rates" in _head_values(spec.method) else ["no steps, no learning rate"]
-        if spec.max_steps is not None:
-            steps = [f"cut to {words.count(spec.max_steps, 'step')}"]
         return "; ".join([*parts, _view(spec.preprocess), *steps, *_together(spec)])
     train = spec.train
     parts = [words.budget(train.budget), f"batches of {train.batch_size}"]
@@ -205,7 +203,11 @@ def head_settings(method: str, head: HeadSpec) -> list[str]:
     values = _head_values(method)
     given = {name: getattr(head, name) for name in values}
     unset = {name: getattr(HeadSpec(), name) for name in values}
-    return [f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values]
+    cut = [] if head.step_limit is None else [f"cut to {words.count(head.step_limit, 'step')}"]
+    return [
+        *(f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values),
+        *cut,
+    ]
 
 
 def _head_values(method: str) -> Mapping[str, Value]:
