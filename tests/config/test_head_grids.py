@@ -87,6 +87,32 @@ def test_a_fitted_head_joins_any_shipped_grid_by_its_name(name: str):
     assert all(run.train.budget.max_steps is None for run in found), "there are no steps to cut"
 
 
+def test_a_dry_run_truncates_every_training_by_steps_and_is_another_run():
+    methods: dict[str, object] = {name: {} for name in (*TEXT_HEADS, "gda", "mlp")}
+    methods["clap-20"] = {"method": "clap", "head": {"epochs": 20}}
+    methods["coop"] = {"budget": {"amount": 1, "unit": "epochs"}}
+    whole = grid(methods, models=["clip-vit-b16"])
+    cut = narrowed(whole, max_steps=2)
+    by_steps = {"clap", "clip-adapter", "lp++", "mlp", "task-residual", "tip-adapter-f", "coop"}
+    assert {run.method for run in expand(cut) if run.max_steps == 2} == by_steps
+    assert {run.method for run in expand(cut) if run.max_steps is None} == {*TEXT_HEADS, "gda"} - by_steps
+    whole_ids = {run.run_id for run in expand(whole)}
+    assert {run.method for run in expand(cut) if run.run_id not in whole_ids} == by_steps
+    epochs = {run.head.epochs for run in expand(cut) if run.head is not None}
+    assert epochs == {None, 20}, "what a variant sets stays"
+
+
+@pytest.mark.parametrize("limit", [0, 1.5])
+def test_a_step_limit_is_a_whole_number_from_1(limit: float):
+    with pytest.raises(ConfigError, match="step_limit is a whole number from 1"):
+        HeadSpec(step_limit=limit)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_head_without_steps_has_no_step_limit():
+    with pytest.raises(ConfigError, match="gda does not use step_limit of the head"):
+        expand(grid({"gda": {"head": {"step_limit": 2}}}))
+
+
 def test_the_frozen_features_are_those_of_linear_heads_in_a_preset_that_augments_them():
     augmented = replace(grid({"gda": {}, "linear": {"budget": {"amount": 1, "unit": "epochs"}}}), augment_frozen=True)
     assert len({run.train.augment for run in expand(augmented)}) == 1
@@ -146,14 +172,14 @@ def test_settings_that_mean_nothing_for_a_head_are_refused(methods: dict[str, ob
         ("logistic", HeadSpec(shrinkage=0.5, neighbours=1), "logistic does not use shrinkage, neighbours"),
         ("tip-adapter", HeadSpec(lam=0.5), "tip-adapter does not use lam of the head; it reads alpha, beta"),
         ("proker", HeadSpec(alpha=0.5), "proker does not use alpha of the head; it reads beta, lam"),
-        ("mlp", HeadSpec(ratio=0.5), "mlp does not use ratio of the head; it reads rates, epochs, hidden"),
+        ("mlp", HeadSpec(ratio=0.5), "mlp does not use ratio of the head; it reads rates, epochs, hidden, step_limit"),
         ("prototypes", HeadSpec(rates=(0.1,)), "prototypes does not use rates of the head; it reads nothing of it"),
         (
             "task-residual",
             HeadSpec(ratio=0.5),
             "task-residual does not use ratio of the head; it reads",
         ),
-        ("lp++", HeadSpec(alpha=0.5), r"lp\+\+ does not use alpha of the head; it reads nothing of it"),
+        ("lp++", HeadSpec(alpha=0.5), r"lp\+\+ does not use alpha of the head; it reads step_limit"),
     ],
 )
 def test_a_setting_that_a_head_does_not_read_is_refused(method: str, head: HeadSpec, message: str):

@@ -101,6 +101,29 @@ def test_natural_draws_run_with_every_head_and_name_the_classes_they_lack(drawn_
             },
             r"give beta below `head`",
         ),
+        (
+            {
+                "methods": {"tip-adapter-f": MethodSpec(head=HeadSpec(rates=(0.01,), epochs=3))},
+                "models": ("nano-clip",),
+            },
+            r"give alpha and beta below `head`",
+        ),
+        ({"methods": {"mlp": MethodSpec(head=HeadSpec(epochs=3))}}, r"give rates below `head`"),
+        *(
+            (
+                {"methods": {name: MethodSpec(head=head)}, "models": ("nano-clip",)},
+                r"nothing chooses among 2 .*: \[0\.1\]",
+            )
+            for head in (HeadSpec(rates=(0.1, 1e-5)),)
+            for name in ("clap", "clip-adapter", "task-residual", "mlp")
+        ),
+        (
+            {
+                "methods": {"tip-adapter-f": MethodSpec(head=HeadSpec(rates=(0.1, 0.2), alpha=1.0, beta=1.0))},
+                "models": ("nano-clip",),
+            },
+            r"tip-adapter-f: .* nothing chooses among 2 learning rates",
+        ),
         ({"methods": {"lp++": MethodSpec()}, "models": ("nano-clip",)}, r"lp\+\+: it chooses .* leave it out, or give"),
     ],
 )
@@ -116,6 +139,11 @@ def test_heads_with_their_values_given_need_no_validation():
     assert grid == tiny_grid(methods=["linear"], learning_rates=[1e-3], val_shots="none")
     methods = {"knn": MethodSpec(head=HeadSpec(neighbours=1)), "gda": MethodSpec(), "ridge": MethodSpec()}
     assert len(expand(replace(grid, methods=methods))) == 6
+    one = MethodSpec(head=HeadSpec(rates=(0.01,)))
+    of_text = {"clap": one, "tip-adapter-f": MethodSpec(head=HeadSpec(alpha=1.0, beta=1.0)), "mlp": one}
+    assert len(expand(replace(grid, methods=of_text, models=("nano-clip",)))) == 6
+    of_tree = {"hxe": one, "tree-softmax": one}
+    assert len(expand(replace(grid, methods=of_tree, datasets=("hicervix",)))) == 4, "epochs and alpha have defaults"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def run(
         split_seeds: Replace ``split.seed``, a division into train, val and test each; a dataset with an official test
             set has one division whatever is asked.
         leave_out: Metadata values, ``"site=A"``, whose images are the test set: a division for each.
-        steps: Truncates every budget: a dry run, marked in the report.
+        steps: Truncates every training by steps: a dry run, marked in the report.
         precision: Of training; the grid's own if None.
         val_shots: Validation images per class whatever the shots, or ``"none"``; the grid's own if None.
         sampling: ``natural`` draws as many labels in the data's own prevalence; the grid's own if None.

@@ -152,7 +152,8 @@ class AxisOptions:
     """natural: as many labels as --shots of every class make, in the data's own prevalence; per_class: --shots of each.
     The grid's own if not given."""
     steps: int | None = None
-    """Truncates every budget to this many steps: a quick dry run, marked in the report."""
+    """Truncates every training to this many steps, of heads trained by steps too: a quick dry run, marked in the
+    report."""
     precision: Precision = "auto"
     """Precision of training: auto leaves the grid's own, fp32 where it names none; bf16 is twice as fast on
     processors that have it, and not yet shown to reach the same accuracy everywhere (docs/performance.md)."""

@@ -44,6 +44,9 @@ class HeadSpec:
     """Share of the adapted feature beside the frozen one in clip-adapter, in (0, 1]; None: the authors'."""
     hidden: int | None = None
     """Width of the hidden layer of mlp, at least 1; None: 256."""
+    step_limit: int | None = None
+    """Truncates the training of a head that is trained by steps, at least 1, as ``max_steps`` does a budget: for dry
+    runs, which the report marks; None: trains to its end."""
 
     __pydantic_config__ = CLOSED
 
@@ -68,6 +71,6 @@ class HeadSpec:
                 raise ConfigError(f"{name} is a finite number above 0, got {value}.")
         factors = dict.fromkeys(("penalty", "alpha", "beta", "lam", "scale"), between(1e-30, 1e30))
         counts = {"neighbours": whole(1, MAX_SHOTS), "epochs": whole(0, MAX_COUNT), "hidden": whole(1, _MAX_HIDDEN)}
-        check_fields(self, {**counts, **factors})
+        check_fields(self, {**counts, **factors, "step_limit": whole(1, MAX_COUNT)})
         if self.rates is not None:
             check_fields(self, {"rates": list_of(between(1e-30, 1e30))})

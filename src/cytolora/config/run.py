@@ -75,7 +75,7 @@ __all__ = [
 _LATER = frozenset(
     {
         *("leave_out", "resize_px", "local_file", "overrides", "head", "decoding", "precision", "alpha", "beta", "lam"),
-        *("rates", "epochs", "scale", "ratio", "hidden"),
+        *("rates", "epochs", "scale", "ratio", "hidden", "step_limit"),
         *("val_shots", "sampling", "early_stopping", "warmup_epochs"),
         *("prompt", "tokens", "init", "transductive", "towers", "members"),
     }
@@ -176,6 +176,12 @@ class RunSpec:
     def has_steps(self) -> bool:
         """Whether it is trained by gradient steps, and so has a learning rate and a budget."""
         return self.kind in ("linear", "adapter", "prompt")
+
+    @property
+    def max_steps(self) -> int | None:
+        """Steps that its training is truncated to: a dry run; None: it is none."""
+        limit = None if self.head is None else self.head.step_limit
+        return self.train.budget.max_steps if limit is None else limit
 
     def num_steps(self, num_train: int) -> int:
         """Optimiser steps of the run with ``num_train`` training images."""

@@ -15,6 +15,7 @@ from cytolora.config.run import (
     PROMPT_METHODS,
     AugmentSpec,
     Budget,
+    HeadSpec,
     Preprocess,
     RunSpec,
     Sampling,
@@ -78,7 +79,10 @@ def narrowed(
     given = {"precision": precision, "val_shots": val_shots, "sampling": sampling}
     changes |= {name: value for name, value in given.items() if value is not None}
     chosen = _chosen_methods(grid, methods) if methods else grid.methods
-    changes["methods"] = {name: _adjusted(method, bool(learning_rates), max_steps) for name, method in chosen.items()}
+    changes["methods"] = {
+        name: _adjusted(method, method.method or name, bool(learning_rates), max_steps)
+        for name, method in chosen.items()
+    }
     return replace(grid, **changes)  # pyright: ignore[reportArgumentType]
 
 
@@ -388,9 +392,14 @@ def _augment(grid: GridSpec, backbone: BackboneSpec, preprocess: Preprocess | No
     return augment
 
 
-def _adjusted(method: MethodSpec, rates_replaced: bool, max_steps: int | None) -> MethodSpec:
+def _adjusted(spec: MethodSpec, method: str, rates_replaced: bool, max_steps: int | None) -> MethodSpec:
     if rates_replaced:
-        method = replace(method, learning_rates=None)
-    if max_steps is not None and method.budget is not None:
-        method = replace(method, budget=replace(method.budget, max_steps=max_steps))
-    return method
+        spec = replace(spec, learning_rates=None)
+    if max_steps is None:
+        return spec
+    if spec.budget is not None:
+        return replace(spec, budget=replace(spec.budget, max_steps=max_steps))
+    head = METHODS.get(method).head
+    if head is not None and head.solution == "batched":
+        spec = replace(spec, head=replace(spec.head or HeadSpec(), step_limit=max_steps))
+    return spec

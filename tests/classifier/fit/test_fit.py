@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from class_folders import same_files, write_classes
 from huggingface_hub import ModelCard
@@ -18,6 +19,7 @@ from cytolora.classifier.fit.baselines import not_beaten
 from cytolora.classifier.fit.config import FitOptions, choose_config
 from cytolora.classifier.fit.corrections import correct
 from cytolora.classifier.fit.held_out import best_rate
+from cytolora.classifier.fit.linear import fit_by_folds
 from cytolora.classifier.fit.prepare import read_cells
 from cytolora.cli.app import main
 from cytolora.config.run import SplitSpec
@@ -25,7 +27,7 @@ from cytolora.core.progress import Progress
 from cytolora.data.splitting.splits import assign_subsets
 from cytolora.errors import ConfigError, DataError
 from cytolora.training.heads.folds import num_folds
-from cytolora.training.protocol import FIT_LINEAR
+from cytolora.training.protocol import FIT_LINEAR, fitted
 from cytolora.training.resources import Inputs
 
 
@@ -339,6 +341,19 @@ def test_folds_are_as_many_as_the_rarest_class_has_groups():
     assert num_folds([0, 1], ["a", "b"]) == 1
     assert num_folds([0, 0, 1, 1], ["a", "b", "c", "d"], np.array([True, True, True, False])) == 1
     assert num_folds([0, 0, 1, 1], ["a", "b", "c", "d"], np.array([True, True, False, False])) == 0
+
+
+def test_no_head_of_cross_validation_scores_a_class_it_never_saw():
+    """Groups of several classes: three folds where two leave all images of a class out."""
+    counts = 5 * np.array([[0, 1, 0, 2], [0, 0, 0, 4], [0, 4, 2, 0], [2, 0, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
+    group, labels = (np.repeat(axis, counts.ravel()) for axis in np.indices(counts.shape).reshape(2, -1))
+    features = torch.nn.functional.normalize(torch.eye(4)[labels] + 0.1)
+    found = fit_by_folds(features, labels, [str(one) for one in group], fitted("gda"), 4, seed=0)
+    assert found is not None
+    assert found.held_out.min() > -1000, "an unseen class is scored -10,000"
+    assert found.chosen_on == "cross-validation in 3 folds over 6 groups of the training images"
+    one_group = ["a", "b", "c", "d", "e", "e", "f", "g"]
+    assert fit_by_folds(features[:8], np.arange(8) // 2, one_group, fitted("gda"), 4, seed=0) is None
 
 
 def test_corrections_of_a_zip_file_are_found_in_it(lab_cells, lab_cache, tmp_path, monkeypatch):

@@ -108,7 +108,8 @@ HEAD_CHANGES: dict[str, Any] = {
 def test_a_fitted_head_is_described_by_the_settings_that_it_reads_and_by_no_step_or_rate(method: str):
     reads = tuple(FITTED[method].values)
     plain = head_settings(method, HeadSpec())
-    assert set(HEAD_CHANGES) == {entry.name for entry in fields(HeadSpec)}
+    assert {*HEAD_CHANGES, "step_limit"} == {entry.name for entry in fields(HeadSpec)}
+    assert head_settings(method, HeadSpec(step_limit=4)) == [*plain, "cut to 4 steps"]
     for name, value in HEAD_CHANGES.items():
         changed = head_settings(method, HeadSpec(**{name: value}))
         assert (changed != plain) == (name in reads)

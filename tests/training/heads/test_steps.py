@@ -172,6 +172,9 @@ def test_tip_adapter_f_trains_keys_by_torchs_adamw_and_takes_the_best_epoch_on_v
     torch.testing.assert_close(state["keys"], best[1], atol=1e-5, rtol=0)
     assert at_start < best[0], "training helped"
     assert not torch.equal(state["keys"], Z)
+    none = replace(hard, features=hard.features[:0], labels=hard.labels[:0])
+    last = HEADS.get("tip-adapter-f").fit(KNOWN, none, spec, 3)
+    torch.testing.assert_close(last["keys"], keys.detach(), atol=1e-5, rtol=0)
     with torch.no_grad():
         keys.copy_(best[1])
         expected = logits(F.normalize(QUERIES, dim=1)).softmax(dim=1)
@@ -275,6 +278,20 @@ def test_a_rate_at_which_training_diverges_is_not_chosen(method: str):
     spec = HeadSpec(epochs=4, rates=(1e-3, 1e30))
     state = HEADS.get(method).fit(KNOWN, VAL, spec, 0)
     assert bool(torch.isfinite(HEADS.get(method).probabilities(state, KNOWN, QUERIES)).all())
+
+
+@pytest.mark.parametrize("method", [*TRAINED, "lp++"])
+def test_a_step_limit_ends_training_and_one_beyond_its_end_changes_nothing(method: str):
+    train = HEADS.get(method).train
+    assert train is not None
+    spec = HeadSpec(epochs=None if method == "lp++" else 3)
+    (whole,), (cut,), (same,) = (
+        train([KNOWN], [VAL], replace(spec, step_limit=limit), [0]) for limit in (None, 2, 10_000)
+    )
+    assert cut.num_steps == 2 < whole.num_steps
+    assert same.num_steps == whole.num_steps
+    assert all(torch.equal(whole.state[name], same.state[name]) for name in whole.state)
+    assert whole.final_loss != cut.final_loss
 
 
 def test_task_residual_trains_twice_as_long_from_8_images_of_each_class_on():

@@ -16,7 +16,7 @@ from cytolora.metrics.calibration import fit_temperature
 from cytolora.models.encoder_with_head import head_state
 from cytolora.training.heads.affine import scaled
 from cytolora.training.heads.fitted import HEADS, head_of
-from cytolora.training.heads.folds import divide, num_folds
+from cytolora.training.heads.folds import complete_folds
 from cytolora.training.heads.labelled import Labelled
 from cytolora.training.heads.linear import fit_heads
 from cytolora.training.protocol import Protocol
@@ -76,7 +76,7 @@ class Selected(Generic[SomeHead]):
 
 
 def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int, needed_groups: int) -> Selected[Head]:
-    """Trains a head as `fit` and the learning curve do: by folds where every class comes from two groups or more.
+    """Trains a head as `fit` and the learning curve do: by folds where each trains on every class.
 
     Otherwise the learning rate is chosen on held-out images, on half of them where that leaves ``needed_groups``.
 
@@ -89,8 +89,8 @@ def fit_linear(session: Session, split: Split, protocol: Protocol, *, seed: int,
     features, labels = view(session.features_of(split.train)), session.labels_of(split.train).numpy()
     groups, is_own = unit_names(split.train), np.array([not sample.is_added for sample in split.train])
     soft = session.soft_labels_of(split.train)
-    if num_folds(labels, groups, is_own) > 1:
-        head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own, soft=soft)
+    head = fit_by_folds(features, labels, groups, protocol, num_classes, seed=seed, is_scored=is_own, soft=soft)
+    if head is not None:
         own = tuple(sample for sample in split.train if not sample.is_added)
         return Selected(head=head, calibration=split.val, folded=(head.held_out, own))
     select, calibration, notes = halves(split.val, session.manifest.name, needed_groups)
@@ -118,8 +118,11 @@ def fit_by_folds(
     seed: int,
     is_scored: NDArray[np.bool_] | None = None,
     soft: Tensor | None = None,
-) -> Head:
+) -> Head | None:
     """Chooses the learning rate by stratified cross-validation over whole groups, then trains on everything.
+
+    None where no division leaves every class in the training images of each fold: a head that never saw a class would
+    decide temperature, learning rate and prediction sets by it.
 
     Args:
         features: Of the training images, float32 [images, feature_dim]; scaled to length 1 for a fitted head.
@@ -127,9 +130,11 @@ def fit_by_folds(
         soft: Labels that are trained on in the place of ``labels``, float32 [images, classes]; steps alone take them.
     """
     is_scored = np.ones(len(labels), dtype=bool) if is_scored is None else is_scored
-    folds = num_folds(labels, groups, is_scored)
+    folds = complete_folds(labels, groups, is_scored, seed=seed)
+    if not folds:
+        return None
     held_out = np.zeros((len(protocol.learning_rates), len(labels), num_classes), dtype=np.float32)
-    for train, left in divide(labels, groups, folds, seed=seed):
+    for train, left in folds:
         inside: list[str] = [groups[int(index)] for index in train]
         own = None if soft is None else soft[train]
         weights, biases = _heads(features[train], labels[train], inside, protocol, num_classes, seed, own)
@@ -146,7 +151,7 @@ def fit_by_folds(
         held_out=held_out[:, is_scored],
         held_out_labels=labels[is_scored],
         soft=soft,
-        chosen_on=f"cross-validation in {folds} folds over {len(units)} {unit} of the training images",
+        chosen_on=f"cross-validation in {len(folds)} folds over {len(units)} {unit} of the training images",
     )
 
 

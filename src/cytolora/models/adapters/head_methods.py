@@ -9,7 +9,7 @@ from typing import Literal
 
 Solution = Literal["closed form", "iterative", "batched"]
 """closed form: linear algebra once; iterative: an optimiser run to convergence; batched: gradient steps, all learning
-rates and seeds in one pass."""
+rates and seeds in one pass, ``HeadSpec.step_limit`` of them at most."""
 _BENCHMARK = "public code of Dausort et al.'s later benchmark (mdausort/Cytology_Benchmark)"
 
 
@@ -33,6 +33,9 @@ class HeadFacts:
     """Whether it reads the tree that the classes hang on."""
     needs_validation: bool = False
     """Whether it reads the validation images: those of a run, beside the training images of each class."""
+    chosen_on_validation: tuple[str, ...] = ()
+    """Fields of HeadSpec that the validation images choose where they are not set, ``rates`` if several are the
+    default. Of any head they choose among several ``rates`` that are set."""
     is_affine: bool = True
     """Whether its logits are an affine map of the features scaled to length 1, so that it can stand in a bundle."""
     reads_text_lengths: bool = False
@@ -40,7 +43,12 @@ class HeadFacts:
     needs_every_class: bool = False
     """Whether it says nothing sensible of a class without a training image, and is refused there."""
     values: Mapping[str, Value] = field(default_factory=dict)
-    """By field of HeadSpec; any other that is set is an error."""
+    """By field of HeadSpec; any other that is set is an error, but for ``step_limit`` of a batched solution."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Fields of HeadSpec that it reads."""
+        return (*self.values, *(("step_limit",) if self.solution == "batched" else ()))
 
 
 _PENALTY = Value(
@@ -91,6 +99,7 @@ FITTED: Mapping[str, HeadFacts] = {
         description="Vote of the nearest training images by cosine, one vote each; their number by validation.",
         solution="closed form",
         needs_validation=True,
+        chosen_on_validation=("neighbours",),
         is_affine=False,
         values={
             "neighbours": Value(
@@ -119,6 +128,7 @@ FITTED: Mapping[str, HeadFacts] = {
         description="Multilayer perceptron with one hidden layer, its learning rate by validation.",
         solution="batched",
         needs_validation=True,
+        chosen_on_validation=("rates",),
         is_affine=False,
         values=_steps(
             "0.001, 0.003, 0.01 in batches of 32, cosine; of several the one with the highest validation accuracy",
@@ -133,6 +143,7 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="batched",
         needs_tree=True,
         needs_validation=True,
+        chosen_on_validation=("rates",),
         is_affine=False,
         values=_TREE,
     ),
@@ -142,6 +153,7 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="batched",
         needs_tree=True,
         needs_validation=True,
+        chosen_on_validation=("rates",),
         values={
             **_TREE,
             "alpha": Value(
@@ -169,6 +181,7 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="closed form",
         needs_text=True,
         needs_validation=True,
+        chosen_on_validation=("alpha", "beta"),
         is_affine=False,
         needs_every_class=True,
         values={
@@ -188,11 +201,12 @@ FITTED: Mapping[str, HeadFacts] = {
         solution="batched",
         needs_text=True,
         needs_validation=True,
+        chosen_on_validation=("alpha", "beta"),
         is_affine=False,
         needs_every_class=True,
         values=_steps(
             "0.001 in batches of 256, cosine",
-            "100, the best of them and the start by validation accuracy",
+            "100, the best of them and the start by validation accuracy; without validation images the last",
             f"AdamW, epsilon 0.0001: Zhang et al. 2022, arXiv:2207.09519, main.py:66-141; epochs: {_BENCHMARK}",
             alpha=Value(default="2 in training, then as tip-adapter", source="as tip-adapter"),
             beta=Value(default="1 in training, then as tip-adapter", source="as tip-adapter"),

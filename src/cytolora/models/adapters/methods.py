@@ -72,7 +72,7 @@ def check_fits(method: Method, adapter: AdapterSpec) -> None:
 def check_head(method: Method, head: HeadSpec | None) -> None:
     """Raises a ConfigError if the hyper-parameters of a head hold something that the method does not read."""
     if head is not None:
-        _refuse_idle(method.name, "head", head, tuple(method.head.values) if method.head else ())
+        _refuse_idle(method.name, "head", head, method.head.settings if method.head else ())
 
 
 def check_prompt(method: Method, prompt: PromptSpec | None) -> None:

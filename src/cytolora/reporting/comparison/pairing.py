@@ -136,7 +136,7 @@ def _key(setting: Setting, by: By) -> tuple[object, ...]:
     if by in THINGS:
         fields.pop("preset")  # part of a method's name; models and amounts are called by theirs
     kept = {key: value for key, value in fields.items() if not within(key, _OF_THE_THING.get(by, (by,)))}
-    cut = setting.spec.train.budget.max_steps
+    cut = setting.spec.max_steps
     return (setting.dataset, *names, cut, *((key, str(kept[key])) for key in sorted(kept)))
 
 
@@ -153,6 +153,6 @@ def _differ_in_one_thing(first: Setting, second: Setting, by: By) -> bool:
 def _differences(setting: Setting, other: Setting, by: By) -> list[str]:
     keys = differing(fields_of(setting), fields_of(other))
     found = [key for key in keys if not within(key, _OF_THE_THING.get(by, (by,)))]
-    if setting.spec.train.budget.max_steps != other.spec.train.budget.max_steps:
+    if setting.spec.max_steps != other.spec.max_steps:
         found.append("train.budget")
     return list(dict.fromkeys(found))

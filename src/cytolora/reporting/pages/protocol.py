@@ -203,7 +203,11 @@ def head_settings(method: str, head: HeadSpec) -> list[str]:
     values = _head_values(method)
     given = {name: getattr(head, name) for name in values}
     unset = {name: getattr(HeadSpec(), name) for name in values}
-    return [f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values]
+    cut = [] if head.step_limit is None else [f"cut to {words.count(head.step_limit, 'step')}"]
+    return [
+        *(f"{name} {values[name].default if given[name] == unset[name] else _plain(given[name])}" for name in values),
+        *cut,
+    ]
 
 
 def _head_values(method: str) -> Mapping[str, Value]:

@@ -84,7 +84,7 @@ def _progress(setting: Setting) -> Iterator[Mark]:
 
 def _training(setting: Setting) -> Iterator[Mark]:
     """What shows that training cannot have learned, or did not."""
-    max_steps = setting.spec.train.budget.max_steps
+    max_steps = setting.spec.max_steps
     if max_steps is not None:
         text = f"The budget was cut to {words.count(max_steps, 'step')} a run: a dry run, no result."
         yield Mark(code="N803", tag="cut", text=text)

@@ -143,7 +143,7 @@ class SettingRuns:
     @property
     def is_cut(self) -> bool:
         """Whether its budget was cut: a dry run."""
-        return self.spec.train.budget.max_steps is not None
+        return self.spec.max_steps is not None
 
     @property
     def num_steps(self) -> int:

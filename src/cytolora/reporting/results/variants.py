@@ -90,6 +90,7 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
     "adapter.dropout": lambda value: f"dropout {value:g}",
     "adapter.scaling": lambda value: f"scaled by {SCALING[value]}",
     "adapter.init": lambda value: f"started by {INITS[value]}",
+    "head.step_limit": lambda value: f"cut to {words.count(value, 'step')}",
     "transductive": lambda _: "all images together",
     "adapter.towers": lambda value: "in both encoders, without a head",
     "adapter.reference_attention_bug": lambda value: f"{'wrong' if value else 'right'} attention",
@@ -98,6 +99,7 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
 _UNSET: Mapping[str, str] = {
     "adapter.init": "started as LoRA",
     "adapter.towers": "in the image encoder",
+    "head.step_limit": "trained to the end",
     "transductive": "each image alone",
 }
 """What it says of a field that is not set."""

@@ -151,7 +151,7 @@ _HEADS: Mapping[str, FittedHead] = {
         probabilities=lambda state, known, features: smoothed_votes(known, features, k=int(state[_NEIGHBOURS])),
     ),
     "ss-text": _affine(lambda known, val, spec, seed: ss_text(known)),
-    "lp++": _trained(lambda known, val, spec, seeds: lp_plus_plus(known, val, seeds)),
+    "lp++": _trained(lambda known, val, spec, seeds: lp_plus_plus(known, val, seeds, step_limit=spec.step_limit)),
     "tip-adapter": FittedHead(fit=_tip, probabilities=_tip_probabilities),
     "tip-adapter-f": _trained(tip_adapter_f, _tip_probabilities),
     "clip-adapter": _trained(

@@ -8,6 +8,9 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 MAX_FOLDS = 5
+_SEEDS = 10
+"""Divisions tried for each number of folds. They differ only in the order of groups whose classes vary equally in
+size."""
 
 Fold = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]
 """Indices of the images to train on, and of those left out."""
@@ -16,7 +19,7 @@ Fold = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]
 def num_folds(
     labels: NDArray[np.int64] | Sequence[int], groups: Sequence[str], is_scored: NDArray[np.bool_] | None = None
 ) -> int:
-    """Returns how many folds leave every class in training in each of them: at most ``MAX_FOLDS``; 1 or 0: none do.
+    """Returns the groups of the class with fewest, at most ``MAX_FOLDS``: fewer than 2 leave nothing to divide.
 
     Args:
         is_scored: Which images count; None: all.
@@ -38,6 +41,34 @@ def divide(labels: NDArray[np.int64], groups: Sequence[str], number: int, *, see
     fold_of_group[order] = _dealt(counts[order], number)
     fold_of = fold_of_group[by_group]
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(number)]
+
+
+def complete_folds(
+    labels: NDArray[np.int64], groups: Sequence[str], is_scored: NDArray[np.bool_] | None = None, *, seed: int
+) -> list[Fold]:
+    """Divides images into folds that all train on every class; none where no division found does.
+
+    Groups of several classes can leave all groups of one class in one fold. Then other seeds follow, then more folds,
+    which leave fewer groups out, up to ``MAX_FOLDS``, then fewer.
+
+    Args:
+        is_scored: Which images count towards the number of folds; None: all.
+    """
+    most = num_folds(labels, groups, is_scored)
+    if most < 2:
+        return []
+    more = range(most + 1, min(MAX_FOLDS, len(set(groups))) + 1)
+    for number in (most, *more, *range(most - 1, 1, -1)):
+        for step in range(_SEEDS):
+            folds = divide(labels, groups, number, seed=seed + step)
+            if len(_training_every_class(folds, labels)) == number:
+                return folds
+    return []
+
+
+def _training_every_class(folds: Sequence[Fold], labels: NDArray[np.int64]) -> tuple[Fold, ...]:
+    num_classes = len(np.unique(labels))
+    return tuple(fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes)
 
 
 def _images_of(
@@ -88,8 +119,8 @@ def _dealt(counts: Float64[np.ndarray, "groups classes"], number: int) -> Int64[
 def group_folds(labels: Int64[np.ndarray, " images"], groups: Sequence[str], *, seed: int) -> list[Fold]:
     """Divides images into folds, stratified by class; none where a class comes from one group only.
 
-    Every class has at least as many groups as there are folds, at most ``MAX_FOLDS``, so that training holds all
-    classes; a division that leaves one out nevertheless is not used.
+    Every class has at least as many groups as there are folds, at most ``MAX_FOLDS``. A fold whose training images
+    lack a class nevertheless, as groups of several classes allow, is left out: its images stay unscored.
 
     Args:
         groups: Unit of each image: its group, or itself where that is unknown.
@@ -105,9 +136,7 @@ def _group_folds(content: bytes, groups: tuple[str, ...], seed: int) -> tuple[Fo
     number = num_folds(labels, groups)
     if number < 2:
         return ()
-    num_classes = len(np.unique(labels))
-    folds = divide(labels, groups, number, seed=seed)
-    return tuple(fold for fold in folds if len(np.unique(labels[fold[0]])) == num_classes)
+    return _training_every_class(divide(labels, groups, number, seed=seed), labels)
 
 
 def forget_folds() -> None:

@@ -165,8 +165,17 @@ def train_and_choose(
     Of equally accurate rates the first; of one alone, validation images are not read.
     """
     rates = spec.rates or recipe.rates
-    epochs = recipe.epochs if spec.epochs is None else spec.epochs
-    stepped = train_by_steps(start, logits, draws, recipe, rates=rates, epochs=epochs, penalty=penalty, loss=loss)
+    stepped = train_by_steps(
+        start,
+        logits,
+        draws,
+        recipe,
+        rates=rates,
+        epochs=recipe.epochs if spec.epochs is None else spec.epochs,
+        step_limit=spec.step_limit,
+        penalty=penalty,
+        loss=loss,
+    )
     if len(rates) == 1:
         return stepped, [0] * len(draws.seeds)
     right = num_right(stepped.parameters, logits, draws.val_features, draws.val_labels)
@@ -181,6 +190,7 @@ def train_by_steps(
     *,
     rates: Sequence[float],
     epochs: int,
+    step_limit: int | None = None,
     penalty: Callable[[Parameters], Tensor] | None = None,
     loss: Loss | None = None,
     after_epoch: Callable[[Parameters], None] = lambda parameters: None,
@@ -189,9 +199,10 @@ def train_by_steps(
 
     Args:
         start: Tensors ``[seeds, ...]`` that the heads of a seed start from, whatever their learning rate.
+        step_limit: Truncates training, whose learning rates are those of the whole; None: does not.
         penalty: What is added to the cross-entropy of each head, [seeds, rates].
         loss: Takes the place of cross-entropy.
-        after_epoch: Told the parameters after every pass over the training images.
+        after_epoch: Told the parameters after every pass over the training images, and at the end.
     """
     features, labels, num_images = draws.features, draws.labels, draws.features.shape[1]
     batch_size = min(recipe.batch_size, num_images)
@@ -200,7 +211,7 @@ def train_by_steps(
     }
     optimisers = [_optimiser(recipe, _of_rate(parameters.values(), index)) for index in range(len(rates))]
     steps_per_epoch = math.ceil(num_images / batch_size)
-    num_steps = epochs * steps_per_epoch
+    num_steps = epochs * steps_per_epoch if step_limit is None else min(epochs * steps_per_epoch, step_limit)
     orders = [batches(num_images, batch_size, num_steps, torch.Generator().manual_seed(seed)) for seed in draws.seeds]
     losses = torch.zeros(len(draws.seeds), len(rates))
     for step, indices in enumerate(zip(*orders, strict=True)):
@@ -211,7 +222,7 @@ def train_by_steps(
         for index, (optimiser, peak) in enumerate(zip(optimisers, rates, strict=True)):
             rate = recipe.rate_at(step, steps_per_epoch=steps_per_epoch, epochs=epochs, peak=peak)
             optimiser.step(_of_rate(grads, index), rate)
-        if (step + 1) % steps_per_epoch == 0:
+        if (step + 1) % steps_per_epoch == 0 or step + 1 == num_steps:
             after_epoch(parameters)
     return Stepped(parameters=parameters, losses=losses, num_steps=num_steps)
 

@@ -38,7 +38,9 @@ def ss_text(known: Labelled) -> AffineHead:
     return AffineHead(weight=weight.float(), bias=torch.zeros(known.num_classes))
 
 
-def lp_plus_plus(known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequence[int]) -> list[SteppedHead]:
+def lp_plus_plus(
+    known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequence[int], *, step_limit: int | None = None
+) -> list[SteppedHead]:
     """Trains LP++ (Huang et al. 2024, arXiv:2404.02285; public code, linear_probe_p2.py) on the whole training sets.
 
     The logit is ``w_c z + b_c + a_c z t_c`` of unit features z and unit text embeddings t, without a temperature.
@@ -65,10 +67,11 @@ def lp_plus_plus(known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequ
     factor_step = num_images / (4 * np.maximum((cosines**2).sum(axis=2).max(axis=1, keepdims=True), _LEAST))
     moves = [np.zeros_like(weight), np.zeros_like(bias)]
     best, chosen, loss = np.full(len(seeds), -1), (weight.copy(), bias.copy()), np.zeros(len(seeds))
-    for epoch in range(1, _NUM_EPOCHS + 1):
+    num_steps = _NUM_EPOCHS if step_limit is None else min(_NUM_EPOCHS, step_limit)
+    for epoch in range(1, num_steps + 1):
         logits = weight @ np.moveaxis(z, 2, 1) + bias[:, :, None] + cosines * factor[:, :, None]
         shares = _softmax(logits)
-        if epoch == _NUM_EPOCHS:
+        if epoch == num_steps:
             loss = _cross_entropy(logits, one_hot)
         errors = (shares - one_hot) / num_images
         moves = [_MOMENTUM * move + grad for move, grad in zip(moves, (errors @ z, errors.sum(axis=2)), strict=True)]
@@ -84,7 +87,7 @@ def lp_plus_plus(known: Sequence[Labelled], val: Sequence[Labelled], seeds: Sequ
         SteppedHead(
             state=AffineHead(weight=torch.from_numpy(rows).float(), bias=torch.from_numpy(offsets).float()).state(),
             num_trainable=rows.size + 2 * num_classes,
-            num_steps=_NUM_EPOCHS,
+            num_steps=num_steps,
             final_loss=float(last),
         )
         for rows, offsets, last in zip(*chosen, loss, strict=True)

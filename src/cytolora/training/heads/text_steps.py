@@ -58,7 +58,8 @@ def tip_adapter_f(
     """Trains Tip-Adapter's keys (Tip-Adapter-F, Zhang et al. 2022, arXiv:2207.09519; public code, main.py:66-141).
 
     It starts as ``tip-adapter`` before its search. Validation accuracy chooses the epoch, the start among them and of
-    equals the earliest, then alpha and beta where they are not set, then the learning rate. The public code chooses the
+    equals the earliest, then alpha and beta where they are not set, then the learning rate; without validation images
+    the last epoch is taken. The public code chooses the
     epoch on the test set, and adds up votes of keys that have lost their length of 1; here keys are scaled to it.
     """
     text, weights = known[0].class_text, torch.stack([class_weights(one) for one in known]).float()
@@ -73,7 +74,9 @@ def tip_adapter_f(
     start, rates = {"keys": draws.features}, spec.rates or TIP_F.rates
     epochs = TIP_F.epochs if spec.epochs is None else spec.epochs
     best = _Best(logits, draws, start, len(rates))
-    stepped = train_by_steps(start, logits, draws, TIP_F, rates=rates, epochs=epochs, after_epoch=best.look)
+    stepped = train_by_steps(
+        start, logits, draws, TIP_F, rates=rates, epochs=epochs, step_limit=spec.step_limit, after_epoch=best.look
+    )
     heads = []
     for index, (one, images) in enumerate(zip(known, val, strict=True)):
         keys = best.parameters["keys"][index]
@@ -86,18 +89,21 @@ def tip_adapter_f(
 
 
 class _Best:
-    """The parameters of the epoch with the highest validation accuracy, the start among them, of every head."""
+    """The parameters of the epoch with the highest validation accuracy, the start among them, of every head.
+
+    Without validation images those of the last epoch.
+    """
 
     def __init__(self, logits: Logits, draws: Draws, start: Parameters, num_rates: int) -> None:
         self._look = lambda parameters: num_right(parameters, logits, draws.val_features, draws.val_labels)
         self.parameters = {
             name: tensor.unsqueeze(1).repeat_interleave(num_rates, dim=1) for name, tensor in start.items()
         }
-        self.right = self._look(self.parameters)
+        self.right, self._chooses = self._look(self.parameters), draws.val_labels.shape[1] > 0
 
     def look(self, parameters: Parameters) -> None:
         right = self._look(parameters)
-        better = right > self.right
+        better = right > self.right if self._chooses else torch.ones_like(right, dtype=torch.bool)
         self.right = torch.where(better, right, self.right)
         for name, tensor in parameters.items():
             mask = better.view(*better.shape, *(1,) * (tensor.dim() - 2))
