@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_store import FakeData, write_runs
+from fake_store import FakeData, fake_run, write_runs
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -290,8 +290,9 @@ def test_no_runs_and_no_seed_in_common_are_one_line(tmp_path: Path, capsys):
 
 
 def _zero_shot(store: Path, data: FakeData) -> None:
-    spec = {"models": ("uni",), "methods": ("zero-shot",), "shots": (0,), "seeds": (0,), "rates": (0,), "adapter": None}
-    write_runs(Store(store), data=data, sampling=Sampling(shots=0, max_val_shots=None), **spec)
+    sampling = Sampling(shots=0, max_val_shots=None)
+    run = fake_run(data, "uni", "zero-shot", 0, 0.0, 0, 0.5, tested=True, sampling=sampling, adapter=None)
+    Store(store).write(run)
 
 
 def test_every_run_that_is_named_is_a_member_whatever_its_seed(tmp_path: Path, capsys):
