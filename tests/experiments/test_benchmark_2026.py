@@ -10,13 +10,15 @@ from later_encoders import write_encoders
 
 from cytolora.cli.app import main
 from cytolora.config.preset import load_preset, with_preset
-from cytolora.config.run import FITTED_HEADS, TREE_HEADS, ZERO_SHOT, Budget, EarlyStopping, RunSpec
+from cytolora.config.run import FITTED_HEADS, TREE_HEADS, ZERO_SHOT, AugmentSpec, Budget, EarlyStopping, RunSpec
 from cytolora.config.yaml import load_grid
 from cytolora.data.datasets import find_dataset
 from cytolora.experiments.expand import expand, narrowed
 from cytolora.experiments.store import Store
 from cytolora.models.backbones.registry import BACKBONES
+from cytolora.models.text.prompts import TEMPLATES
 from cytolora.reporting.results.settings import read_settings
+from cytolora.training.heads import text_steps
 
 CANCER = "carcinoma_in_situ"
 BUDGET = Budget(amount=100, unit="epochs", early_stopping=EarlyStopping(patience=10, uncounted_epochs=10))
@@ -57,6 +59,19 @@ def test_the_followups_lora_is_of_rank_2_on_four_projections_of_the_image_tower(
     assert adapter is not None
     assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.targets) == (2, 1, 0.25, ("q", "k", "v", "o"))
     assert (adapter.scaling, adapter.blocks) == ("alpha_over_sqrt_rank", "all")
+
+
+def test_the_followups_heads_have_its_rate_and_epochs():
+    """What docs/parity.md names as kept, and as another choice."""
+    grid = load_grid("benchmark-2026")
+    residual = grid.methods["task-residual"].head
+    assert residual is not None
+    assert (residual.rates, residual.epochs) == ((0.001,), 100)
+    for recipe in (text_steps.CLIP_ADAPTER, text_steps.TIP_F):
+        assert (recipe.rates, recipe.epochs) == ((0.001,), 100)
+    assert grid.augment == AugmentSpec(min_scale=0.08, flip=0.5, interpolation="bicubic")
+    assert len(TEMPLATES) == 5
+    assert "hicervix:25" in grid.datasets
 
 
 def test_the_preset_brings_the_followups_protocol_to_other_grids_and_changes_no_protocol_of_its_own():

@@ -387,7 +387,7 @@ SLIDES = _kinds(
     (
         *(712, "not-transductive", "note"),
         "A slide keeps the classifier's own answer: its cells do not show that a second class is present.",
-        "Nothing; use the columns of either answer, which are equal.",
+        "Nothing; class and probabilities of either answer are equal.",
     ),
     (
         *(713, "sets-withheld", "note"),
