@@ -92,7 +92,7 @@ def test_an_own_column_dataset_gives_way_to_that_of_the_pool_and_that_is_said(tm
     assert by_dataset(pooled, "ours") == by_dataset(pooled, "theirs") == {"LSIL": 2, "HSIL": 2}
     (found,) = [one for one in pooled.findings if one.code == "L413"]
     assert found.text == (
-        "ours: its own metadata column 'dataset' gives way to the pool's: x (2 images), y (2 images)."
+        "ours: its own metadata column 'dataset' gives way to the pool's, namely x (2 images); y (2 images)."
     )
 
 
