@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,27 @@ def test_paths_and_groups_begin_with_the_dataset_and_lead_to_the_files(tmp_path)
     assert {sample.group for sample in pooled.samples} == {"ours/p0", "ours/p1", "theirs/p0", "theirs/p1"}
     assert all(sample.file_in(pooled.root).is_file() for sample in pooled.samples)
     assert len({sample.sha256 for sample in pooled.samples}) == 8
+
+
+def test_an_own_column_dataset_gives_way_to_that_of_the_pool_and_that_is_said(tmp_path, monkeypatch):
+    folders = {
+        name: classes_of(tmp_path / name, start, LSIL=2, HSIL=2) for start, name in ((0, "ours"), (50, "theirs"))
+    }
+
+    def with_own_column(path: Path, *arguments: object, **options: object) -> Manifest:
+        """As the reader of a plug-in may give it."""
+        manifest = load_dataset(path)
+        own = ("x", "y") if path.name == "ours" else ("theirs", "theirs")
+        samples = (replace(one, metadata=(("dataset", own[i % 2]),)) for i, one in enumerate(manifest.samples))
+        return replace(manifest, samples=tuple(samples))
+
+    monkeypatch.setattr("cytolora.data.pooling.load_manifest", with_own_column)
+    pooled = load_pool(pool_of("bethesda", folders))
+    assert by_dataset(pooled, "ours") == by_dataset(pooled, "theirs") == {"LSIL": 2, "HSIL": 2}
+    (found,) = [one for one in pooled.findings if one.code == "L413"]
+    assert found.text == (
+        "ours: its own metadata column 'dataset' gives way to the pool's, namely x (2 images); y (2 images)."
+    )
 
 
 def test_what_the_map_loses_is_said_with_counts(folders):

@@ -144,5 +144,5 @@ def test_a_class_without_a_training_cell_is_refused_by_heads_that_compare_with_e
     split, gone = session.split(run), session.manifest.classes[2]
     kept = tuple(sample for sample in split.train if sample.label != gone)
     session = replace(session, given_split=replace(split, train=kept))
-    with pytest.raises(ConfigError, match=rf"{method} compares .* '{gone}' of synthetic has none. Name shots, join"):
+    with pytest.raises(ConfigError, match=rf"{method} compares .* '{gone}' of synthetic has none .* Divide the data"):
         fit_heads_together(session, [run])

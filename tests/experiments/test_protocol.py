@@ -11,10 +11,15 @@ from cells import contents, run_all, tiny_grid
 from cytolora.cli.app import main
 from cytolora.config.grid import GridSpec, MethodSpec
 from cytolora.config.run import AdapterSpec, EarlyStopping, HeadSpec
+from cytolora.core.progress import Progress
 from cytolora.errors import ConfigError, StoreError
 from cytolora.experiments.cost import num_training_passes
 from cytolora.experiments.expand import expand, narrowed
+from cytolora.experiments.failures import failures, record
+from cytolora.experiments.plan import make_plan
+from cytolora.experiments.status import status_of
 from cytolora.experiments.store import Store
+from cytolora.experiments.undrawn import undrawn
 from cytolora.reporting.pages.build import build_report
 from cytolora.reporting.results.settings import read_settings
 from cytolora.training.resources import Inputs
@@ -86,6 +91,40 @@ def test_natural_draws_run_with_every_head_and_name_the_classes_they_lack(drawn_
     lacking = [one for run in stored for one in run.provenance["findings"] if one["code"] == "D513"]
     assert lacking
     assert "hold none of" in lacking[0]["text"]
+
+
+def test_a_record_of_a_draw_without_a_class_is_forgotten_when_the_draw_holds_every_class(
+    drawn_cells: Path, tmp_path: Path
+):
+    grid = replace(tiny_grid(methods=["linear"], shots=[1], seeds=[1, 2]), methods={"tip-adapter": MethodSpec()})
+    grid, store = replace(grid, models=("nano-clip",)), Store(tmp_path)
+    inputs = Inputs(data={"synthetic": drawn_cells})
+    natural, per_class = (
+        make_plan(replace(grid, sampling=one), store, inputs).jobs for one in ("natural", "per_class")
+    )
+    (failure,) = undrawn(natural, inputs, store, Progress())
+    assert failures(tmp_path) == [failure]
+    record(tmp_path, replace(failure, name=f"draw_{per_class[0].settings[0][0].setting_id}"))
+    assert undrawn(per_class, inputs, store, Progress()) == []
+    assert failures(tmp_path) == [failure]
+
+
+@pytest.mark.slow
+def test_a_setting_whose_draw_lacks_a_class_that_it_needs_is_left_out_and_all_others_are_run(
+    drawn_cells: Path, tmp_path: Path
+):
+    root, heads = tmp_path / "runs", {"gda": MethodSpec(), "gda-together": MethodSpec(method="gda", transductive=True)}
+    methods = {"tip-adapter": MethodSpec(), **heads}
+    grid = replace(tiny_grid(methods=["linear"], shots=[1], seeds=[1, 2]), models=("nano-clip",), sampling="natural")
+    for _ in range(2):  # the second time nothing is left to do but what was left out
+        with pytest.raises(StoreError, match=r"^2 settings were left out.* tip-adapter .* more shots, or .* per_class"):
+            cytolora.run(replace(grid, methods=methods), {"synthetic": drawn_cells}, root)
+        stored = {run.spec["method"]: run.spec for run in Store(root).runs()}
+        assert list(stored) == ["gda"]
+        assert "transductive" not in stored["gda"]
+    found = status_of(root)
+    assert (found.done, found.failed_runs, found.waiting) == (2, 4, 0)
+    assert any("leave out transductive" in one.reason for one in found.failed)
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def ensemble(
     """Averages the stored probabilities of runs, and compares the mean with each member on the same test images.
 
     Args:
-        runs: Folders of stored runs, of which every dataset and amount has an ensemble; or folders of single runs,
-            which make one ensemble together.
+        runs: Folders of stored runs, of which every dataset, division and amount has an ensemble; or folders of single
+            runs, which make one ensemble together, whatever their seeds.
         over: What members differ in: ``model``, ``method``, ``seed``, or ``all``: every setting of an amount.
         weights: ``equal``, or ``validation``: those that make the true classes of validation images most probable.
         dataset, model, method, shots: Only these as members; all if none is named.

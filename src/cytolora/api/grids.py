@@ -37,11 +37,12 @@ from cytolora.experiments.batch_division import WHOLE, BatchDivision
 from cytolora.experiments.engines.registry import ENGINES, chosen_engine
 from cytolora.experiments.engines.workers import THIS_PROCESS, Workers
 from cytolora.experiments.expand import dataset_folders, narrowed, tied_to_files
-from cytolora.experiments.failures import lasting, left_out, without
+from cytolora.experiments.failures import Failure, lasting, left_out, without
 from cytolora.experiments.names import write_names
 from cytolora.experiments.plan import Plan, make_plan
 from cytolora.experiments.planned import write_planned
 from cytolora.experiments.store import Store, again_if_replaced, require_writable
+from cytolora.experiments.undrawn import left_undrawn, undrawn
 from cytolora.training.resources import Inputs
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def run(
         The plan as it was before the first run.
 
     Raises:
-        StoreError: If stored runs of the grid were computed from other weights, data or splits.
+        StoreError: If stored runs of the grid were computed from other weights, data or splits. If settings were left
+            out, when all others are done: those that failed before, and those that need a class which no image drawn
+            is of.
     """
     out, folders = as_path(out, "out"), as_named_paths(data, "data")
     spec, names = grid if isinstance(grid, GridSpec) else load_grid(grid), as_names(dataset, "dataset")
@@ -230,12 +233,14 @@ def run_grid(
     for text in _findings(plan, inputs):
         progress.finding(text)
     write_names(store, plan.names)
+    lacking: list[Failure] = []
     if plan.jobs:
         on = on() if callable(on) else as_device(on)
         rates = announce(plan, inputs, on)
         write_planned(store, [run.run_id for run in plan.runs])
         failed = [] if retry_failed else lasting(store, inputs, plan.to_do)
-        jobs = without(plan.jobs, failed)
+        lacking = undrawn(plan.jobs, inputs, store, progress)
+        jobs = without(plan.jobs, [*failed, *lacking])
         try:
             chosen.run_jobs(jobs, inputs, store, device=on, progress=progress, workers=workers, rates=rates)
         finally:
@@ -246,6 +251,8 @@ def run_grid(
         from cytolora.reporting.leakage.measure import measure_beside
 
         measure_beside(runs, inputs, store, device=on() if callable(on) else as_device(on), progress=progress)
+    if lacking:
+        raise left_undrawn(lacking)
     return plan
 
 

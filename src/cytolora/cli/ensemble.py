@@ -52,9 +52,11 @@ def ensemble(
     Parameters
     ----------
     runs
-        Folders of stored runs: an ensemble for every dataset and amount. Or folders of single runs: one of all of them.
+        Folders of stored runs: an ensemble for every dataset, division and amount. Or folders of single runs: one of
+        all of them, whatever their seeds.
     over
         What members differ in: model, method, seed, or all: every setting of a dataset and amount, seed by seed.
+        zero-shot, which has no labels, is a member at every amount and seed (all and method).
     weights
         equal, or validation: those under which the true classes of validation images are most probable.
     dataset
@@ -64,7 +66,7 @@ def ensemble(
     method
         Only these methods or named variants; all by default.
     shots
-        Only these numbers of labelled images per class; all amounts by default.
+        Only these numbers of labelled images per class, 0 for zero-shot; all amounts by default.
     metric
         What is compared.
     out

@@ -227,6 +227,11 @@ LABELS = _kinds(
         "Official subsets of some datasets of a pool are not used, for others have none.",
         "Nothing, or leave a dataset out whole: `--leave-out dataset=NAME`.",
     ),
+    (
+        *(413, "own-column-replaced", "warning"),
+        "A metadata column `dataset` of a dataset of a pool is not kept: the pool's own stands in its place.",
+        "Have the reader of the dataset (a plug-in) call the column otherwise, such as `source`.",
+    ),
 )
 
 DIVISION = _kinds(

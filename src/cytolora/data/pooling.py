@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cytolora.config.reading import AS_IT_STANDS, ReadOptions
 from cytolora.core.files import sha256_text
-from cytolora.core.findings import Finding, finding
+from cytolora.core.findings import Finding, finding, first
 from cytolora.core.schema import is_file_name
 from cytolora.core.text import counted, matching
 from cytolora.data.datasets import DATASETS, load_manifest
@@ -141,6 +141,7 @@ def load_pool(pool: Pool, reading: ReadOptions = AS_IT_STANDS, *, strict: bool =
         findings=(
             *(found for one in parts.values() for found in one.findings),
             *_lost(pool.label_map, mapped),
+            *_columns_replaced(read),
             *_subsets_dropped(parts, keeps_subsets=keeps_subsets),
         ),
         decoding=rules.pop(),
@@ -259,6 +260,19 @@ def _lost(label_map: PoolMap, mapped: Mapping[str, Sequence[Mapped]]) -> list[Fi
 
 def _why(line: Line) -> str:
     return f": {line.note}" if line.note else ""
+
+
+def _columns_replaced(read: Mapping[str, Manifest]) -> list[Finding]:
+    """Says whose own column ``dataset`` gives way to that of the pool."""
+    findings = []
+    for name, manifest in read.items():
+        own = Counter(value for sample in manifest.samples for column, value in sample.metadata if column == COLUMN)
+        if set(own) <= {name}:
+            continue
+        cases = [f"{value} ({counted(number, 'image')})" for value, number in sorted(own.items())]
+        text = f"{name}: its own metadata column {COLUMN!r} gives way to the pool's, {first(cases)}."
+        findings.append(finding("L413", text, count=len(own), examples=cases))
+    return findings
 
 
 def _subsets_dropped(parts: Mapping[str, Manifest], *, keeps_subsets: bool) -> list[Finding]:

@@ -28,6 +28,7 @@ from cytolora.models.text.embeddings import ClassText, zero_shot_logits
 from cytolora.models.text.embeddings import text_head as head_from_text
 from cytolora.models.text.prompts import PAPER_TEMPLATE, words_of
 from cytolora.models.two_towers import TextHead, TwoTowers, text_head
+from cytolora.training.absent_classes import absent_class, in_words, needs_every_class
 from cytolora.training.class_text import run_text
 from cytolora.training.early_stopping import KeptHeads, KeptWeights, Patience
 from cytolora.training.group import ALONE, Connect, Group
@@ -155,17 +156,10 @@ def _labelled_draw(session: Session, run: RunSpec) -> tuple[Labelled, Labelled]:
     Raises:
         ConfigError: If a class has no training image, and the head can say nothing of it.
     """
-    known, val = _training_images(session, run), labelled(session, run, session.split(run).val)
-    facts = METHODS.get(run.method).head
-    if facts is not None and facts.needs_every_class:
-        drawn = set(known.labels.tolist())
-        absent = [name for index, name in enumerate(session.manifest.classes) if index not in drawn]
-        if absent:
-            raise ConfigError(
-                f"{run.method} compares with training images of every class, and {absent[0]!r} of {run.dataset} has "
-                "none. Name shots, join classes by a label map, or choose another head: ss-text, task-residual."
-            )
-    return known, val
+    split = session.split(run)
+    if needs_every_class(run) and (absent := absent_class(session.manifest.classes, split.train)) is not None:
+        raise ConfigError(in_words(run, absent))
+    return _training_images(session, run), labelled(session, run, split.val)
 
 
 def zero_shot(session: Session, run: RunSpec) -> Trained:

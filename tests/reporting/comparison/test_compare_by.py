@@ -51,7 +51,7 @@ def write(store: Store, *changes: dict[str, Any], method: str = "lora", rates: S
         (
             "last-blocks",
             [{"adapter": AdapterSpec(last_blocks=b)} for b in (None, 4)],
-            {"adapter last blocks none", "in the last 4 blocks"},
+            {"in all or numbered blocks", "in the last 4 blocks"},
         ),
         (
             "dropout",

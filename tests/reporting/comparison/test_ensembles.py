@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_store import FakeData, write_runs
+from fake_store import FakeData, fake_run, write_runs
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 import cytolora
 from cytolora.cli.app import main
+from cytolora.config.run import Sampling, SplitSpec
 from cytolora.errors import ConfigError
 from cytolora.experiments.run_folder import CHECKSUMS
 from cytolora.experiments.store import Store
@@ -286,3 +287,75 @@ def test_no_runs_and_no_seed_in_common_are_one_line(tmp_path: Path, capsys):
     assert "have no seed in common" in _refused(str(tmp_path / "r"), capsys=capsys)
     with pytest.raises(ConfigError, match="runs names no folder"):
         cytolora.ensemble([])
+
+
+def _zero_shot(store: Path, data: FakeData) -> None:
+    sampling = Sampling(shots=0, max_val_shots=None)
+    run = fake_run(data, "uni", "zero-shot", 0, 0.0, 0, 0.5, tested=True, sampling=sampling, adapter=None)
+    Store(store).write(run)
+
+
+def test_every_run_that_is_named_is_a_member_whatever_its_seed(tmp_path: Path, capsys):
+    data, few = FakeData(num_groups=10, group_size=3), {"models": ("uni",), "shots": (1,)}
+    write_runs(Store(tmp_path), data=data, methods=("lora",), seeds=(1, 2), **few)
+    write_runs(Store(tmp_path), data=data, methods=("linear",), seeds=(2, 3), **few)
+    _zero_shot(tmp_path, data)
+    runs = list(Store(tmp_path).runs())
+    named = {(run.spec["method"], run.spec["seed"]): run.path for run in runs if run.metrics["test"]}
+    for keys in (
+        [("lora", 1), ("lora", 2), ("linear", 2)],
+        [("lora", 1), ("linear", 3)],
+        [("zero-shot", 0), ("lora", 2)],
+    ):
+        (made,) = cytolora.ensemble([named[key] for key in keys]).made
+        said = {tuple(row.member.name.split(" [")[0].removeprefix("uni, ").split(", seed ")) for row in made.rows}
+        assert said == {(method, str(seed)) for method, seed in keys}
+        parts = [_stored(tmp_path, method=method, seed=seed) for method, seed in keys]
+        by_hand = [np.mean([part[path] for part in parts], axis=0) for path in made.own.test[0].paths]
+        np.testing.assert_allclose(made.own.test[0].probabilities, by_hand, atol=1e-6)
+    untested = next(str(run.path) for run in runs if not run.metrics["test"])
+    assert "has no test score" in _refused(str(named["lora", 1]), untested, capsys=capsys)
+
+
+def test_zero_shot_joins_every_amount_and_seed_and_seeds_that_are_left_out_are_noted(tmp_path: Path):
+    data, few = FakeData(num_groups=10, group_size=3), {"models": ("uni",), "shots": (1, 4)}
+    write_runs(Store(tmp_path), data=data, methods=("lora",), seeds=(1, 2), **few)
+    write_runs(Store(tmp_path), data=data, methods=("linear",), seeds=(2, 3, 4), **few)
+    _zero_shot(tmp_path, data)
+    found = cytolora.ensemble(tmp_path, method=["lora", "zero-shot"])
+    assert [(one.setting, len(one.rows), len(one.own.test)) for one in found.made] == [
+        ("1-shot", 2, 2),
+        ("4-shot", 2, 2),
+    ]
+    zero = _stored(tmp_path, method="zero-shot")
+    for seed, own in enumerate(found.made[1].own.test, start=1):
+        part = _stored(tmp_path, method="lora", shots=4, seed=seed)
+        np.testing.assert_allclose(own.probabilities, [(zero[path] + part[path]) / 2 for path in own.paths], atol=1e-6)
+    notes = [note for note in cytolora.ensemble(tmp_path).notes if note.startswith("herlev, 4-shot: seeds 1, 3, 4")]
+    assert len(notes) == 1
+    assert "uni, lora" in notes[0]
+    assert "zero-shot" not in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ((SplitSpec(seed=0), SplitSpec(seed=1)), ["split seed 0, 1-shot", "split seed 1, 1-shot"]),
+        (
+            (SplitSpec(leave_out="site=A"), SplitSpec(leave_out="site=B")),
+            ["tested on site=A, 1-shot", "tested on site=B, 1-shot"],
+        ),
+    ],
+)
+def test_divisions_have_an_ensemble_each(splits: list[SplitSpec], said: list[str], tmp_path: Path):
+    for number, split in enumerate(splits):  # of other test images
+        data = FakeData(num_groups=10 + number, group_size=3)
+        write_runs(Store(tmp_path), data=data, models=("uni",), shots=(1,), seeds=(1,), split=split)
+    made = cytolora.ensemble(tmp_path).made
+    assert [one.setting for one in made] == said
+    assert [len(one.own.test[0].paths) for one in made] == [30, 33]
+    assert {row.member.name.split(" [")[0] for row in made[0].rows} == (
+        {"uni, linear", "uni, lora"}
+        if splits[0].leave_out is None
+        else {"uni, linear (one site left out)", "uni, lora (one site left out)"}
+    )

@@ -1,14 +1,17 @@
 """Settings that differ in some field are named in the words of a paper, not in those of a program."""
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Any, get_args, get_type_hints
 
 import pytest
-from fake_store import write_runs
+from fake_store import FakeData, fake_run, write_runs
 
-from cytolora.config.run import AdapterSpec
+from cytolora.config.run import AdapterSpec, HeadSpec, RunSpec, Sampling, SplitSpec
 from cytolora.experiments.store import Store
 from cytolora.reporting.results.settings import read_settings
-from cytolora.reporting.results.variants import fields_in_words
+from cytolora.reporting.results.variants import field_in_words, fields_in_words, name_variants
 
 ALL: Any = ("q", "k", "v", "o")
 
@@ -47,3 +50,41 @@ def test_no_field_is_printed_as_a_list_of_python(value: Any):
     assert text.startswith("augment some field ")
     assert not set("[](){}'") & set(text)
     assert not {"True", "False", "None"} & set(text.split())
+
+
+def _named(*changes: dict[str, Any]) -> list[str]:
+    """Texts of the variants of one linear head."""
+    spec = fake_run(FakeData(num_groups=2), "uni", "linear", 4, 0.1, 1, 1.0, tested=False).spec
+    found = name_variants({str(number): replace(spec, **change) for number, change in enumerate(changes)})
+    return [", ".join(filter(None, (one.text, one.division))) for one in found.values()]
+
+
+def test_what_is_not_set_is_said_in_words():
+    natural = {"sampling": Sampling(shots=4, sampling="natural")}
+    assert _named({}, natural) == ["as many of every class", "labels in natural prevalence"]
+    validation = [{"sampling": Sampling(shots=4, val_shots=number)} for number in (0, 16)]
+    expected = ["validation images by the shots", "no validation image a class", "16 validation images a class"]
+    assert _named({}, *validation) == expected
+    left_out = {"split": SplitSpec(leave_out="site=A")}
+    assert _named({}, left_out) == ["official or random test set", "tested on site=A"]
+    settled = {"method": "gda", "learning_rate": 0}
+    shrunk = {**settled, "head": HeadSpec(shrinkage=0.5)}
+    assert _named(settled, shrunk) == ["head shrinkage by default", "head shrinkage 0.5"]
+
+
+def _optional(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields of a spec that may be unset."""
+    hints = get_type_hints(kind)
+    for entry in fields(kind):
+        known = (hints[entry.name], *get_args(hints[entry.name]))
+        if type(None) in known:
+            yield prefix + entry.name
+        for inner in filter(is_dataclass, known):
+            yield from _optional(inner, f"{prefix}{entry.name}.")
+
+
+@pytest.mark.parametrize("key", sorted(_optional(RunSpec)))
+def test_no_unset_field_is_called_none_or_twice_the_same(key: str):
+    said = field_in_words(key, None).split()
+    assert "none" not in said
+    assert all(one != other for one, other in pairwise(said))

@@ -95,6 +95,7 @@ def notes(ensembles: Sequence[Ensemble], weights: Weighting) -> list[str]:
         f"Mean {ensembles[0].metric.replace('_', ' ')} over the seeds, ensemble minus member; intervals and p from "
         "bootstrap draws of the same groups or images for both, which say nothing of other seeds.",
         f"p is corrected by Holm for the {words.count(count, 'pair')} listed.",
+        *(one.note for one in ensembles if one.note),
     ]
 
 

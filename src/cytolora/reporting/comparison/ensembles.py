@@ -16,7 +16,8 @@ from cytolora.metrics.intervals import Interval, intervals_of
 from cytolora.metrics.paired import Difference, difference, holm
 from cytolora.reporting.results.flags import suffix
 from cytolora.reporting.results.predictions import TestPredictions, count_seeds, draw_seeds, read_test
-from cytolora.reporting.results.settings import Metric, Setting
+from cytolora.reporting.results.settings import Metric, Setting, by_dataset
+from cytolora.reporting.results.variants import differing, field_in_words, spec_fields, within
 
 Over = Literal["all", "model", "method", "seed"]
 
@@ -61,6 +62,8 @@ class Ensemble:
     rows: tuple[Row, ...]
     weights: tuple[tuple[float, ...], ...]
     """By seed, one per member."""
+    note: str = ""
+    """Seeds of some members that it leaves out, for others lack them; empty where there are none."""
 
 
 def make_ensembles(
@@ -72,26 +75,24 @@ def make_ensembles(
     together: bool = False,
     replicates: int = 2000,
 ) -> list[Ensemble]:
-    """Makes an ensemble of every group of tested settings that share dataset, amount and what ``over`` leaves.
+    """Makes an ensemble of all tested settings that share dataset, division, amount and what ``over`` leaves.
 
     Args:
-        over: What members differ in: ``all`` takes every setting of a dataset and amount, seed by seed; ``seed`` the
-            seeds of each setting. A group of one setting is made over its seeds.
+        over: What members differ in: ``all`` takes every setting of a dataset, division and amount, seed by seed;
+            ``seed`` the seeds of each setting. A group of one setting is made over its seeds. What has 0 shots joins
+            every amount and seed.
         weights: ``validation`` chooses them on the validation images that all members share, seed by seed.
-        together: Makes one ensemble of all settings, whatever they share.
+        together: Makes one ensemble of all runs of all settings, whatever they share, each run a member.
         replicates: Draws of the test set.
 
     Raises:
-        ConfigError: If no group has two members, or members have other classes, test images, or no seed in common.
+        ConfigError: If no group has two members, or members have other classes, test images, or no seed in common; or
+            if a run that is to be a member was not tested.
     """
-    groups: dict[tuple[str, ...], list[Setting]] = defaultdict(list)
-    for setting in settings:
-        if setting.tested:
-            groups[("",) if together else _key(setting, over)].append(setting)
     made = [
-        _ensemble(group[0].dataset, ", ".join(shared), members, weights, metric, replicates)
-        for (_, *shared), group in groups.items()
-        if len(members := _members(group, over)) > 1
+        _ensemble(group, members, weights, metric, replicates)
+        for group in ([_of_named_runs(settings)] if together else _groups(settings, over))
+        if len(members := _read(group)) > 1
     ]
     if not made:
         raise ConfigError(
@@ -105,32 +106,101 @@ def make_ensembles(
 _PLURALS = {"all": "settings or seeds", "model": "models", "method": "methods", "seed": "seeds"}
 
 
-def _key(setting: Setting, over: Over) -> tuple[str, ...]:
-    kept = {"model": setting.model, "method": setting.method}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Runs of which one ensemble is made."""
+
+    dataset: str
+    setting: str
+    """What they share besides the dataset."""
+    members: Sequence[tuple[str, Setting, Sequence[StoredRun]]]
+    """The name of each, and its runs in the order of the seeds."""
+    note: str = ""
+
+
+def _of_named_runs(settings: Sequence[Setting]) -> _Group:
+    """Makes every run a member, whatever its seed."""
+    runs = [(setting, run) for setting in settings for run in setting.runs]
+    for _, run in runs:
+        if run.metrics["test"] is None:
+            raise ConfigError(
+                f"{run.path} has no test score: validation chose another learning rate, or it is not finished. Leave "
+                "it out, or name the run of the chosen rate."
+            )
+    dataset = settings[0].dataset if settings else ""
+    members = [(_name(one, one.method, run.spec["seed"]), one, [run]) for one, run in runs]
+    return _Group(dataset=dataset, setting="", members=members)
+
+
+def _groups(settings: Sequence[Setting], over: Over) -> list[_Group]:
+    """Sorts settings into groups, of which each makes an ensemble; what has 0 shots joins those of every amount."""
+    divisions = _divisions(settings)
+    groups: dict[tuple[str, ...], list[Setting]] = defaultdict(list)
+    for setting in settings:
+        if setting.tested:
+            groups[(*_key(setting, over, divisions[setting.setting_id]), setting.spec.sampling.amount)].append(setting)
+    for key, group in groups.items():
+        if over in ("all", "method") and group[0].shots != 0:
+            group += groups.get((*key[:-1], _NO_SHOTS), ())
+    return [_group(key, group, over) for key, group in groups.items()]
+
+
+_NO_SHOTS = "0-shot"
+
+
+def _key(setting: Setting, over: Over, division: str) -> tuple[str, ...]:
+    kept = {"model": setting.model, "method": setting.label}
     shared = [value for name, value in kept.items() if over == "seed" or (over != "all" and name != over)]
-    return setting.dataset, *shared, setting.spec.sampling.amount
+    return setting.dataset, *shared, division
 
 
-def _members(group: Sequence[Setting], over: Over) -> list[Member]:
-    """Reads the members of a group: settings seed by seed, or the seeds of one setting, each a member."""
+def _divisions(settings: Sequence[Setting]) -> dict[str, str]:
+    """Names the division of each setting by what sets it apart from others of its dataset, by setting id."""
+    named = {}
+    for members in by_dataset(settings).values():
+        flats = [{k: v for k, v in spec_fields(one.spec).items() if within(k, ("split",))} for one in members]
+        keys = differing(*flats)
+        for one, flat in zip(members, flats, strict=True):
+            named[one.setting_id] = ", ".join(field_in_words(key, flat.get(key)) for key in keys)
+    return named
+
+
+def _group(key: tuple[str, ...], group: Sequence[Setting], over: Over) -> _Group:
+    """Makes members of a group: settings seed by seed, or the seeds of one setting, each a member."""
+    dataset, shared = key[0], ", ".join(filter(None, key[1:]))
     if over == "seed" or (over == "all" and len(group) == 1):
-        return [
-            Member(name=_name(setting, run.spec["seed"]), test=(_test(run),), val=(_val(run),), data=_data(setting))
-            for setting in group
-            for run in setting.tested
-        ]
-    seeds = set.intersection(*({run.spec["seed"] for run in setting.tested} for setting in group))
+        runs = [(one, run) for one in group for run in one.tested]
+        members = [(_name(one, one.label, run.spec["seed"]), one, [run]) for one, run in runs]
+        return _Group(dataset=dataset, setting=shared, members=members)
+    drawn = [one for one in group if one.shots != 0] or group
+    seeds = set.intersection(*(_seeds(one) for one in drawn))
     if not seeds:
-        names = " and ".join(map(_name, group[:2]))
-        raise ConfigError(f"{group[0].dataset}: {names} have no seed in common, and an ensemble is made seed by seed.")
+        names = " and ".join(_name(one, one.label) for one in drawn[:2])
+        raise ConfigError(f"{dataset}: {names} have no seed in common, and an ensemble is made seed by seed.")
+    members = []
+    for one in group:
+        of_seeds = [run for run in one.tested if run.spec["seed"] in seeds]
+        if one.shots == 0 and len(drawn) < len(group):  # nothing is drawn for it: the same at every seed
+            of_seeds = [one.tested[0]] * len(seeds)
+        members.append((_name(one, one.label), one, of_seeds))
+    left = sorted(set.union(*(_seeds(one) for one in drawn)) - seeds)
+    lacking = [_name(one, one.label) for one in drawn if not _seeds(one).issuperset(left)]
+    said = f"{'seed' if len(left) == 1 else 'seeds'} {', '.join(map(str, left))} left out, not tested of"
+    note = f"{dataset}, {shared}: {said} {'; '.join(lacking)}." if left else ""
+    return _Group(dataset=dataset, setting=shared, members=members, note=note)
+
+
+def _seeds(setting: Setting) -> set[int]:
+    return {run.spec["seed"] for run in setting.tested}
+
+
+def _read(group: _Group) -> list[Member]:
+    """Reads the predictions of a group of two members or more; no others are needed."""
+    if len(group.members) < 2:
+        return []
     return [
-        Member(
-            name=_name(setting),
-            test=tuple(_test(run) for run in setting.tested if run.spec["seed"] in seeds),
-            val=tuple(_val(run) for run in setting.tested if run.spec["seed"] in seeds),
-            data=_data(setting),
-        )
-        for setting in group
+        Member(name=name, test=tuple(map(_test, runs)), val=tuple(map(_val, runs)), data=_data(setting))
+        for name, setting, runs in group.members
     ]
 
 
@@ -138,9 +208,9 @@ def _data(setting: Setting) -> tuple[str, str | None]:
     return setting.spec.dataset, setting.runs[0].identity.data_fingerprint
 
 
-def _name(setting: Setting, seed: int | None = None) -> str:
+def _name(setting: Setting, method: str, seed: int | None = None) -> str:
     of_seed = "" if seed is None else f", seed {seed}"
-    return f"{setting.model}, {setting.method}{of_seed}{suffix(setting)}"
+    return f"{setting.model}, {method}{of_seed}{suffix(setting)}"
 
 
 def _test(run: StoredRun) -> TestPredictions:
@@ -167,8 +237,9 @@ def _taken(rows: TestPredictions, places: Sequence[int]) -> TestPredictions:
 
 
 def _ensemble(
-    dataset: str, setting: str, members: Sequence[Member], weights: Weighting, metric: Metric, replicates: int
+    group: _Group, members: Sequence[Member], weights: Weighting, metric: Metric, replicates: int
 ) -> Ensemble:
+    dataset = group.dataset
     members = matched(dataset, members)
     num_seeds = len(members[0].test)
     of_seeds = [
@@ -195,7 +266,8 @@ def _ensemble(
     ]
     return Ensemble(
         dataset=dataset,
-        setting=setting,
+        setting=group.setting,
+        note=group.note,
         metric=metric,
         own=own,
         interval=intervals_of(count_seeds(test))[metric],

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cytolora.config.run import PAPER, RunSpec, Sampling, to_plain
+from cytolora.config.run import PAPER, HeadSpec, PromptSpec, RunSpec, Sampling, to_plain
 from cytolora.display import format as words
 
 _NAMED_ELSEWHERE = (
@@ -18,6 +18,7 @@ LEFT_OUT = "split.leave_out"
 DIVISIONS = (LEFT_OUT, SPLIT_SEED)
 """Fields that tell divisions apart."""
 _NO_NAMES: Mapping[str, str] = {}
+_NO_IMAGE = "no validation image"
 INITS = {"eva": "EVA from the training images", "olora": "OLoRA", "pissa": "PiSSA"}
 SCALING = {"alpha_over_rank": "α/rank", "alpha_over_sqrt_rank": "α/√rank"}
 OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
@@ -26,7 +27,12 @@ OF_A_MODEL = ("preprocess", "adapter.reference_attention_bug")
 
 def spec_fields(spec: RunSpec) -> dict[str, Any]:
     """Returns the fields of a spec by dotted name, less those that a table has a column for; the budget in words."""
-    flat = {key: value for key, value in _flat(to_plain(spec)).items() if not within(key, (BUDGET,))}
+    # nothing said of a head or prompt is its defaults: a field of them that another sets differs from a value
+    plain = to_plain(spec) | {
+        "head": to_plain(spec.head or HeadSpec()),
+        "prompt": to_plain(spec.prompt or PromptSpec()),
+    }
+    flat = {key: value for key, value in _flat(plain).items() if not within(key, (BUDGET,))}
     return flat | {BUDGET: words.budget(spec.train.budget)}
 
 
@@ -78,9 +84,14 @@ def name_variants(specs: Mapping[str, RunSpec], names: Mapping[str, str] = _NO_N
 _PHRASES: Mapping[str, Callable[[Any], str]] = {
     BUDGET: str,
     LEFT_OUT: lambda value: f"tested on {value}",
-    "sampling.val_shots": lambda value: f"{words.count(value, 'validation image')} a class",
+    "split.file_sha256": lambda value: f"split file {value[:8]}",
+    "split.groups_from": lambda value: f"groups from {value}",
+    "sampling.max_val_shots": lambda value: f"at most {words.count(value, 'validation image')} a class",
+    "sampling.val_shots": lambda value: f"{words.count(value, 'validation image') if value else _NO_IMAGE} a class",
     "sampling.sampling": lambda value: f"labels in {value} prevalence",
     "train.warmup_epochs": lambda value: f"warm-up {words.count(value, 'epoch')}",
+    "train.warmup_steps": lambda value: f"warm-up {words.count(value, 'step')}",
+    "train.cosine_steps": lambda value: f"cosine of {words.count(value, 'step')}",
     "adapter.rank": lambda value: f"rank {value}",
     "adapter.targets": lambda value: f"on {', '.join(value)}",
     "adapter.blocks": lambda value: f"in {'all blocks' if value == 'all' else f'blocks {_listed(value)}'}",
@@ -97,12 +108,24 @@ _PHRASES: Mapping[str, Callable[[Any], str]] = {
 }
 """What a table says of a field, as a paper would; other fields are called by their name."""
 _UNSET: Mapping[str, str] = {
+    LEFT_OUT: "official or random test set",
+    "split.file_sha256": "no split file",
+    "split.groups_from": "groups as in the data",
+    "sampling.sampling": "as many of every class",
+    "sampling.max_val_shots": "all validation images",
+    "sampling.val_shots": "validation images by the shots",
+    "train.warmup_epochs": "warm-up in steps",
+    "train.cosine_steps": "cosine to the end",
+    "train.augment": "no augmentation",
+    "train.augment.min_scale": "no augmentation",
+    "train.augment.flip": "no augmentation",
+    "adapter.last_blocks": "in all or numbered blocks",
     "adapter.init": "started as LoRA",
     "adapter.towers": "in the image encoder",
     "head.step_limit": "trained to the end",
     "transductive": "each image alone",
 }
-"""What it says of a field that is not set."""
+"""What it says of a field that is not set, where that is no default of a method or model."""
 _ONE_PHRASE = ("adapter.rank", "adapter.prompts", "adapter.targets", "adapter.blocks", "adapter.last_blocks")
 """Size and place of an adapter: ``rank 16 on q, k, v, o``."""
 
@@ -111,7 +134,7 @@ def fields_in_words(values: Mapping[str, Any]) -> list[str]:
     """Puts fields into phrases: ``rank 16 on q, k, v, o``, ``dropout 0.1``; size and place of an adapter are one."""
     together = [field_in_words(key, values[key]) for key in _ONE_PHRASE if values.get(key) is not None]
     others = [field_in_words(key, value) for key, value in values.items() if key not in _ONE_PHRASE or value is None]
-    return [*filter(None, [" ".join(together)]), *others]
+    return list(dict.fromkeys([*filter(None, [" ".join(together)]), *others]))
 
 
 def field_in_words(key: str, value: Any) -> str:
@@ -120,7 +143,7 @@ def field_in_words(key: str, value: Any) -> str:
         return _PHRASES[key](value)
     if value is None and key in _UNSET:
         return _UNSET[key]
-    return f"{plain_name(key)} {'none' if value is None else _listed(value)}"
+    return f"{plain_name(key)} {'by default' if value is None else _listed(value)}"
 
 
 def _listed(value: Any) -> str:
@@ -131,7 +154,7 @@ def _listed(value: Any) -> str:
 
 def plain_name(key: str) -> str:
     """Puts the name of a field into words: ``adapter rank``."""
-    return " ".join(key.split(".")[-2:]).replace("_", " ")
+    return " ".join(dict.fromkeys(key.split(".")[-2:])).replace("_", " ")
 
 
 def _clashing(specs: Mapping[str, RunSpec], flats: Mapping[str, Mapping[str, Any]]) -> list[str]:

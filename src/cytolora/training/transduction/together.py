@@ -40,7 +40,7 @@ def classify_together(
     labels = known.labels.numpy()
     if len(set(labels.tolist())) < known.num_classes:
         raise ConfigError(
-            "transductive needs a training image of every class, its anchor. Name shots, or join classes."
+            "transductive needs a training image of every class, its anchor. Take more shots, or join classes."
         )
     space = discriminants(known.features.numpy(), labels, known.num_classes)
     prior = softmax(_logits(probabilities), temperature)
