@@ -65,7 +65,7 @@ _REAL = """
 validation. Seconds but those of `mlp` and `prototypes` are of an earlier version, whose `logistic` and `ridge` took
 several times as long. Methods that read text are missing: the encoder has none. `lora-eva`, `lora-olora` (LoRA from
 other starts), `pissa`, `randlora` and `miss` were trained in fp32 for as many steps at one rate, 0.003, where `lora`
-chose among five, at 1, 2 and 4 shots: 8 and 16 would take three more hours of a CPU.
+chose among five.
 """
 _PAIRED = """
 ### {name}: paired differences from {baseline}

@@ -52,5 +52,5 @@ def test_each_table_is_paired_with_both_baselines():
 
 
 def test_the_archive_is_small_and_the_page_is_linked():
-    assert (ROOT / "docs" / "examples" / "heads" / "runs.tar.xz").stat().st_size < 2_700_000
+    assert (ROOT / "docs" / "examples" / "heads" / "runs.tar.xz").stat().st_size < 3_000_000
     assert "(methods.md)" in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
