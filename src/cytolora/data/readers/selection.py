@@ -1,4 +1,4 @@
-"""How labelled cells were selected: drawn at random for the test, or chosen while labelling (`cytolora label`)."""
+"""Selection of labelled cells: drawn at random for the test, or chosen while labelling (`cytolora label`)."""
 
 from collections.abc import Mapping, Sequence
 
