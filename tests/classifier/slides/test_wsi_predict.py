@@ -134,7 +134,7 @@ def test_a_slide_without_what_it_needs_is_refused_in_one_line(
     ("out", "page", "words"),
     [
         ("cells.csv", None, "is what is read, and would be lost"),
-        ("out.geojson", "out.geojson", "are one file"),
+        ("out.geojson", "out.geojson", "ends in .html"),
         ("out.geojson", "page.txt", "ends in .html"),
         ("out.geojson", "/proc/page.html", "Cannot write /proc/page.html"),
         ("/proc/out.csv", None, "Cannot write /proc/out.csv"),
