@@ -48,8 +48,14 @@ def by_slides(folder: Path, names: Names) -> Path:
 
 
 def by_split(folder: Path, names: Names) -> Path:
-    samples = tuple(Sample(path=name, label=name, group=name, subset="train", sha256="0" * 64) for name in names)
-    write_split(Manifest(name="m", root=folder, classes=tuple(names), samples=samples), folder / "s.csv", by_names=True)
+    labels = [f"class {name}" for name in names]  # no class may be called as a column is
+    samples = tuple(
+        Sample(path=name, label=label, group=name, subset="train", sha256="0" * 64)
+        for name, label in zip(names, labels, strict=True)
+    )
+    write_split(
+        Manifest(name="m", root=folder, classes=tuple(labels), samples=samples), folder / "s.csv", by_names=True
+    )
     return folder / "s.csv"
 
 

@@ -93,7 +93,7 @@ def test_the_interval_at_the_moment_of_stopping_holds_the_truth_at_least_as_ofte
     held, stopped, before = np.zeros(len(truths)), np.zeros(len(truths)), 0
     for size in sizes:
         groups = list(map(str, range(size)))
-        intervals = [share_of(np.arange(size) < hits, groups, groups)[1:] for hits in range(size + 1)]
+        intervals = [share_of((np.arange(size) < hits).tolist(), groups, groups)[1:] for hits in range(size + 1)]
         low, high = np.array(intervals).T
         stops = high - low <= MAX_WIDTH
         for at, truth in enumerate(truths):

@@ -1,6 +1,5 @@
 """Kinds of files that commands write, told by content: each command replaces files of its own kind, and no others."""
 
-import json
 import mmap
 import re
 from collections.abc import Callable, Iterable
@@ -97,8 +96,8 @@ def _is_request_log(path: Path) -> bool:
 
 def _is_request(line: bytes) -> bool:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = read_json(line)
+    except ValueError:
         return False
     return isinstance(row, dict) and row.keys() >= {"time", "id", "path", "status", "seconds"}
 

@@ -48,7 +48,7 @@ def test_a_class_of_one_group_leaves_nothing_to_divide():
     ),
     seed=st.integers(0, 2**63 - 1),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_folds_exist_where_every_class_has_two_groups_of_few(counts: list[list[int]], seed: int):
     by_group = np.array(counts)
     labels, groups = images_of(by_group[:, (by_group > 0).sum(axis=0) > 1])
