@@ -51,6 +51,7 @@ def test_chosen_cells_that_may_be_tested_on_are_a_warning(name: str, header: str
         text for code, text in found(load_manifest(table(tmp_path, name, header, rows))).items() if code == "D516"
     ]
     assert f"{name}: 2 of " in text
+    assert ("were chosen" if "selection" in header else "seem to have been chosen") in text
     assert text.endswith("not drawn at random, and may come into the test set, whose figures are then biased.")
 
 
@@ -58,6 +59,7 @@ def test_chosen_cells_that_may_be_tested_on_are_a_warning(name: str, header: str
     ("name", "header", "rows"),
     [
         ("labels.csv", "path,label,subset,group", "a,train,s1 b,val,s2 a,test,s3"),
+        ("labels.csv", "path,label,subset,group", "a,train,s1 b,train,s2 a,test,s3"),
         ("cells.csv", "path,label,subset,group", "a,train,s1 b,train,s2"),
         ("labels.csv", "path,label,group", "a,s1 b,s2"),
         ("labels.csv", "path,label,selection", "a,random b,all"),

@@ -30,11 +30,15 @@ def chosen_cells(
         return ()
     test = [number for number, subset in enumerate(subsets) if subset == "test"]
     paths = [rows[number]["path"] for number in sorted(chosen)]
+    is_said = SELECTION in rows[0]  # else only the form of the table speaks for it, which one's own may have too
+    were = "were" if is_said else "seem to have been"
     found = (
-        f"{name}: {len(chosen)} of {counted(len(rows), 'cell')} were chosen while labelling (`cytolora label`), not "
+        f"{name}: {len(chosen)} of {counted(len(rows), 'cell')} {were} chosen while labelling (`cytolora label`), not "
         "drawn at random"
     )
     if test and chosen.isdisjoint(test) and not labels_alone:
+        if not is_said:
+            return ()
         drawn = counted(len(test), "test cell was drawn", "test cells were drawn")
         text = f"{found}; its {drawn}: figures of another test set would be biased."
         return (finding("D515", text, count=len(chosen), examples=paths),)
