@@ -400,6 +400,6 @@ def _adjusted(spec: MethodSpec, method: str, rates_replaced: bool, max_steps: in
     if spec.budget is not None:
         return replace(spec, budget=replace(spec.budget, max_steps=max_steps))
     head = METHODS.get(method).head
-    if head is not None and head.solution == "batched":
+    if head is not None and "step_limit" in head.settings:
         spec = replace(spec, head=replace(spec.head or HeadSpec(), step_limit=max_steps))
     return spec

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cytolora.metrics.intervals import LEVEL, MIN_GROUPS, share_interval
+from cytolora.metrics.intervals import MIN_GROUPS, share_interval
 
 MAX_WIDTH = 0.15
 """Of the interval at a look, from which the hint may say stop."""
@@ -30,17 +30,16 @@ Triple = tuple[float, float, float]
 """Value and both ends of its interval."""
 
 
-def share_of(hits: Sequence[bool], cells: Sequence[str], groups: Sequence[str], *, level: float = LEVEL) -> Triple:
-    """Estimates a share, with its interval over groups (``metrics.intervals.share_interval``).
+def share_of(hits: Sequence[bool], cells: Sequence[str], groups: Sequence[str]) -> Triple:
+    """Estimates a share, with its 95 % interval over groups (``metrics.intervals.share_interval``).
 
     Args:
         hits: Of the drawn cells, at least one.
         cells: Names of the cells.
         groups: Of each cell; empty where it is unknown.
-        level: Nominal coverage, in (0, 1).
     """
     known = [group or None for group in groups]
-    interval = share_interval(np.asarray(hits, dtype=bool), images=cells, groups=known, level=level)
+    interval = share_interval(np.asarray(hits, dtype=bool), images=cells, groups=known)
     return float(np.mean(hits)), interval.low, interval.high
 
 
