@@ -94,7 +94,7 @@ def test_running_again_does_nothing_and_running_anew_gives_the_same_bytes(
 ):
     grid = tiny_grid(methods=METHODS, max_steps=None)
     assert not make_plan(grid, Store(finished), Inputs(data={"synthetic": drawn_cells})).jobs
-    run_all(tiny_grid(methods=HEADS), drawn_cells, tmp_path / "anew")
+    run_all(tiny_grid(methods=HEADS, max_steps=None), drawn_cells, tmp_path / "anew")
     anew = contents(tmp_path / "anew")
     assert anew == {name: text for name, text in contents(finished).items() if name in anew}
 

@@ -161,6 +161,33 @@ def test_a_lasso_labels_cells_of_the_training_share_alone_and_a_click_shows_simi
         assert list(project.labels_of("reader 1").values()).count("hsil") == 1
 
 
+def test_what_the_reader_did_meanwhile_holds_when_an_answer_comes_late(browser: Any, tmp_path: Path):
+    project = FakeLabelling(200)
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        show_map(page)
+        far = int(np.flatnonzero(~project.test)[-1])  # none of the cells that come next
+        page.evaluate(f"label([{far}], 'lsil', 'lasso')")
+        stored(page, 1)
+        page.keyboard.press("c")
+        held: list[Any] = []
+        page.context.route("**/v1/cells/*?*", lambda route: held.append(route))
+        page.keyboard.press("u")
+        until(page, f"!outbox.length && !labels.has({far})")  # the cell whose label was taken back is asked for
+        page.keyboard.press("m")
+        assert held, "nothing is late"
+        page.mouse.click(*place_on_map(page, 7))  # its similar cells are asked for, and a lasso is drawn meanwhile
+        box = page.locator("#map").bounding_box()
+        lasso_around(page, box["x"] + 5, box["y"] + 5, box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
+        assert any("/v1/cells/7?" in route.request.url for route in held)
+        for route in held:
+            route.continue_()
+        page.context.unroute("**/v1/cells/*?*")
+        until(page, f"current()?.cell === {far}")  # it has come, and is the cell of the other view
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.body.dataset.view") == "map"
+        assert page.evaluate("selection.length") > 100
+
+
 def test_two_readers_in_two_tabs_do_not_overwrite_each_other_and_their_difference_is_decided(
     browser: Any, tmp_path: Path
 ):

@@ -39,6 +39,7 @@ function goTo(place) {
 }
 
 async function open(cell) {
+  const isAwaited = begin("view");
   const place = trail.findIndex((row) => row.cell === cell);
   if (place >= 0) goTo(place);
   else {
@@ -47,7 +48,7 @@ async function open(cell) {
     trail.splice(at, 0, { ...row, isOpened: true });
     drawCell();
   }
-  show("cell");
+  if (isAwaited()) show("cell");
 }
 
 async function drawDetail(row) {

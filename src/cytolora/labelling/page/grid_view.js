@@ -3,12 +3,15 @@ const CARD_PX = 108, SMALL_CARD_PX = 88, GRID_CELLS = 120, MAX_ROW = 12;
 let rowsOfGrid = [];  // { value, cells: [{ cell, name, isOut }] }
 let lastInGrid = null;  // the cell that had the focus last: a button of a label takes it
 
-async function loadGrid() {
+async function loadGrid(isWelcome = () => true) {
+  if (!isWelcome()) return;
+  const isAwaited = begin("grid"), before = storedCells.length;
   const rows = await ask(asReader("v1/queue", { n: GRID_CELLS })).catch(sayError);
-  if (!rows) return;
+  if (!rows || !isAwaited() || !isWelcome()) return;
+  const stored = new Set(storedCells.slice(before));
   const byValue = new Map();
   for (const row of rows) {
-    if (row.share === "test" || isWaiting(row.cell)) continue;
+    if (row.share === "test" || isWaiting(row.cell) || stored.has(row.cell)) continue;
     const value = row.prediction ?? "";
     if (!byValue.has(value)) byValue.set(value, []);
     byValue.get(value).push({ cell: row.cell, name: row.name, isOut: false });

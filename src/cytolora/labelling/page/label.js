@@ -14,6 +14,7 @@ function say(text, isWrong = false) {
 const sayError = (error) => { say(error.message, true); };
 
 function show(name) {
+  begin("view");
   if (view === name && document.body.dataset.started) return;
   document.body.dataset.started = "yes";
   view = document.body.dataset.view = name;
@@ -50,7 +51,7 @@ function onRefit() {
     refill();
     if (current()) drawDetail(current());
   }
-  if (view === "grid" && !chosenInGrid()) loadGrid();  // else rows would move under the reader's hands
+  if (view === "grid") loadGrid(() => !chosenInGrid());  // else rows would move under the reader's hands
 }
 
 async function pollForEver() {

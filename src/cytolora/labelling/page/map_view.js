@@ -204,6 +204,7 @@ function inside(path) {
 }
 
 function select(cells) {
+  begin("picked");
   selection = cells;
   drawMap();
   drawLabels();
@@ -215,8 +216,8 @@ function select(cells) {
 }
 
 async function pick(cell) {
-  const found = await ask(asReader(`v1/cells/${cell}`)).catch(sayError);
-  if (!found) return;
+  const isAwaited = begin("picked"), found = await ask(asReader(`v1/cells/${cell}`)).catch(sayError);
+  if (!found || !isAwaited()) return;
   selection = [];
   drawMap();
   drawLabels();

@@ -1,7 +1,7 @@
 // Agreement between readers, and the cells of which they say different things.
 async function loadReaders() {
-  const found = await ask("v1/disagreements").catch(sayError);
-  if (!found) return;
+  const isAwaited = begin("readers"), found = await ask("v1/disagreements").catch(sayError);
+  if (!found || !isAwaited()) return;
   const { agreement, cells } = found;
   const lines = agreement.cohen.map(({ a, b, kappa, low, high }) =>
     `${a} and ${b}: Cohen’s kappa ${number(kappa)}${low === null ? "" : ` (${number(low)} to ${number(high)})`}`);

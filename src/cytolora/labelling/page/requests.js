@@ -21,6 +21,14 @@ async function ask(path, { method = "GET", body, as = "json" } = {}) {
   throw new Refused(typeof detail === "string" ? detail : `refused (${response.status})`);
 }
 
+// Answers come when they come: what the reader did meanwhile holds.
+const latest = {};
+
+function begin(kind) {
+  const mine = (latest[kind] = Symbol(kind));
+  return () => latest[kind] === mine;
+}
+
 const asReader = (path, more = {}) => `${path}?${new URLSearchParams({ reader: reader(), ...more })}`;
 
 // the outbox: one request after the other, in the order of the keys
