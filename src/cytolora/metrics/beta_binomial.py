@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
-from cytolora.metrics.korn_graubard import Limits
+from cytolora.metrics.korn_graubard import Limits, jeffreys
 
 MAX_CORRELATION = 0.7
 """Of two images of one group in being hits, the highest that the prior allows."""
@@ -33,7 +33,8 @@ def beta_binomial_interval(hits: ArrayLike, sizes: ArrayLike, level: float = 0.9
     """
     x, n = np.asarray(hits, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
     if (n == 1).all():  # images of unknown groups: rho is without effect, the posterior is Jeffreys' beta distribution
-        return _jeffreys(float(x.sum()), float(n.sum()), level)
+        low, high = jeffreys(float(x.sum()), float(n.sum()), level)
+        return Limits(low=low, high=high, n_eff=float(n.sum()))
     angle_edges, mass = _posterior(x, n)
     below = np.concatenate([[0.0], np.cumsum(mass)])
     middles = np.sin((angle_edges[1:] + angle_edges[:-1]) / 2) ** 2
@@ -43,13 +44,6 @@ def beta_binomial_interval(hits: ArrayLike, sizes: ArrayLike, level: float = 0.9
     # Jeffreys' posterior of n independent images has the variance m (1 - m) / (n + 2)
     n_eff = min(max(mean * (1 - mean) / variance - 2, 0.0), float(n.sum()))
     return Limits(low=float(low), high=float(high), n_eff=n_eff)
-
-
-def _jeffreys(hits: float, trials: float, level: float) -> Limits:
-    from scipy.special import betaincinv
-
-    low, high = betaincinv(hits + 0.5, trials - hits + 0.5, [(1 - level) / 2, (1 + level) / 2])
-    return Limits(low=float(low), high=float(high), n_eff=trials)
 
 
 def _posterior(

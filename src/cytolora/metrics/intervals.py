@@ -10,7 +10,13 @@ from numpy.typing import ArrayLike
 
 from cytolora.metrics.beta_binomial import MAX_CORRELATION, beta_binomial_interval
 from cytolora.metrics.counts import MEASURES, SeedCounts, count_by_unit
-from cytolora.metrics.korn_graubard import Limits, jackknife_variance, korn_graubard
+from cytolora.metrics.korn_graubard import (
+    BinomialLimits,
+    Limits,
+    clopper_pearson,
+    jackknife_variance,
+    korn_graubard,
+)
 from cytolora.metrics.units import Unit
 
 IntervalKind = Literal["korn-graubard", "credible", "approximate", "bootstrap"]
@@ -124,15 +130,17 @@ def share_interval(
     images: Sequence[str],
     groups: Sequence[str | None],
     level: float = LEVEL,
+    limits_of: BinomialLimits = clopper_pearson,
 ) -> Interval:
     """Computes the interval of the share of images that are hits: a sensitivity, a coverage, a referral rate.
 
     Args:
         level: Nominal coverage, in (0, 1).
+        limits_of: Of ``korn_graubard``: exact ones, or ``jeffreys`` where an estimate is looked at again and again.
     """
     misses = ~np.asarray(hits, dtype=bool)
     counts = count_by_unit(np.zeros(len(misses), int), misses.astype(int), images=images, groups=groups, num_classes=2)
-    return interval_of(counts, "accuracy", level)
+    return interval_of(counts, "accuracy", level, limits_of)
 
 
 def intervals_of(counts: SeedCounts) -> dict[str, Interval]:
@@ -140,12 +148,15 @@ def intervals_of(counts: SeedCounts) -> dict[str, Interval]:
     return {metric: interval_of(counts, metric) for metric in MEASURES}
 
 
-def interval_of(counts: SeedCounts, metric: str, level: float = LEVEL) -> Interval:
+def interval_of(
+    counts: SeedCounts, metric: str, level: float = LEVEL, limits_of: BinomialLimits = clopper_pearson
+) -> Interval:
     """Returns the interval of one metric; accuracy alone is a share of images."""
     if metric == "accuracy":
-        kind, limits = _of_share(counts, level)
+        kind, limits = _of_share(counts, level, limits_of)
     else:
-        kind, limits = "approximate", _limits(counts, counts.observed(metric), _variance(counts, metric), level)
+        value, variance = counts.observed(metric), _variance(counts, metric)
+        kind, limits = "approximate", _limits(counts, value, variance, level, limits_of)
     return Interval(
         low=limits.low,
         high=limits.high,
@@ -159,7 +170,7 @@ def interval_of(counts: SeedCounts, metric: str, level: float = LEVEL) -> Interv
     )
 
 
-def _of_share(counts: SeedCounts, level: float) -> tuple[IntervalKind, Limits]:
+def _of_share(counts: SeedCounts, level: float, limits_of: BinomialLimits) -> tuple[IntervalKind, Limits]:
     """Chooses between the two intervals of a share.
 
     The posterior stands in where few units hold a mistake, or few a hit, but some do: without any, nothing is known of
@@ -173,7 +184,7 @@ def _of_share(counts: SeedCounts, level: float) -> tuple[IntervalKind, Limits]:
         limits = beta_binomial_interval(counts.hits(), counts.sizes(), level)
         if limits.low <= value <= limits.high:
             return "credible", limits
-    return "korn-graubard", _limits(counts, value, variance, level)
+    return "korn-graubard", _limits(counts, value, variance, level, limits_of)
 
 
 def _correlation(counts: SeedCounts, value: float, variance: float) -> float:
@@ -192,7 +203,12 @@ def _variance(counts: SeedCounts, metric: str) -> float:
     return jackknife_variance(counts.observed(metric), counts.left_out(metric))
 
 
-def _limits(counts: SeedCounts, value: float, variance: float, level: float) -> Limits:
+def _limits(counts: SeedCounts, value: float, variance: float, level: float, limits_of: BinomialLimits) -> Limits:
     return korn_graubard(
-        value, variance, num_images=counts.num_images, effective_units=counts.effective_units, level=level
+        value,
+        variance,
+        num_images=counts.num_images,
+        effective_units=counts.effective_units,
+        level=level,
+        limits_of=limits_of,
     )
