@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.special import betaln
 from scipy.stats import beta
 
-from cytolora.metrics.beta_binomial import beta_binomial_interval
+from cytolora.metrics.beta_binomial import UniformPrior, beta_binomial_interval
 
 GROUPS = {
     "few mistakes": ([12, 11, 12, 5, 7, 9], [12, 12, 12, 5, 9, 9]),
@@ -19,13 +19,16 @@ GROUPS = {
 }
 
 
-def integrated(hits: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def integrated(
+    hits: np.ndarray, sizes: np.ndarray, uniform: UniformPrior = "correlation"
+) -> tuple[np.ndarray, np.ndarray]:
     """The posterior integrated over the correlation at 150 nodes: 1,500 shares, and the mass of each."""
     shares = np.sin((np.arange(1500) + 0.5) / 1500 * np.pi / 2) ** 2
     nodes, weights = np.polynomial.legendre.leggauss(150)
     density = np.zeros(1500)
     scale = None
-    for node, weight in zip((nodes + 1) * 0.35, weights, strict=True):
+    correlations = 0.7 * ((nodes + 1) / 2) ** (1 if uniform == "correlation" else 2)
+    for node, weight in zip(correlations, weights, strict=True):
         strength = 1 / node - 1
         a, b = shares[:, None] * strength, (1 - shares[:, None]) * strength
         log = (betaln(a + hits, b + sizes - hits) - betaln(a, b)).sum(axis=1)
@@ -34,12 +37,13 @@ def integrated(hits: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndar
     return shares, density / density.sum()
 
 
+@pytest.mark.parametrize("uniform", ["correlation", "deviation"])
 @pytest.mark.parametrize("name", GROUPS)
-def test_the_interval_is_that_of_numerical_integration(name: str):
+def test_the_interval_is_that_of_numerical_integration(name: str, uniform: UniformPrior):
     hits, sizes = (np.array(counts, dtype=float) for counts in GROUPS[name])
-    below = np.concatenate([[0], np.cumsum(integrated(hits, sizes)[1])])
+    below = np.concatenate([[0], np.cumsum(integrated(hits, sizes, uniform)[1])])
     expected = np.sin(np.interp([0.025, 0.975], below, np.linspace(0, np.pi / 2, 1501))) ** 2
-    found = beta_binomial_interval(hits, sizes)
+    found = beta_binomial_interval(hits, sizes, uniform=uniform)
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=5e-4)
 
 

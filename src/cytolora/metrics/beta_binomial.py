@@ -3,15 +3,21 @@
 Each group has a share of its own, drawn from a beta distribution of mean p and correlation rho (of two images of one
 group); its images are then hits by that share. Jeffreys' prior for p, a uniform one for rho in (0, 0.7). Where hardly
 any group holds a mistake, the variance over groups is under-estimated; the prior of rho stands in for what is not seen.
+A prior that is uniform for the root of rho, which is the standard deviation between groups up to a factor (Gelman 2006,
+doi:10.1214/06-BA117A), expects groups that differ less, and gives narrower intervals.
 """
 
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from cytolora.metrics.korn_graubard import Limits, jeffreys
+
+UniformPrior = Literal["correlation", "deviation"]
+"""What the prior is uniform for: rho, or its root, in proportion to the standard deviation between groups."""
 
 MAX_CORRELATION = 0.7
 """Of two images of one group in being hits, the highest that the prior allows."""
@@ -24,18 +30,21 @@ _NEGLIGIBLE = 18.0
 """Below the highest log density: what lies lower is left out."""
 
 
-def beta_binomial_interval(hits: ArrayLike, sizes: ArrayLike, level: float = 0.95) -> Limits:
+def beta_binomial_interval(
+    hits: ArrayLike, sizes: ArrayLike, level: float = 0.95, uniform: UniformPrior = "correlation"
+) -> Limits:
     """Computes the central posterior interval of the mean share p, integrated over the correlation.
 
     Args:
         hits: Of each group; means over training seeds need not be whole, so binomial coefficients are gamma functions.
         sizes: Images of each group, at least one.
+        uniform: What the prior of the correlation is uniform for.
     """
     x, n = np.asarray(hits, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
     if (n == 1).all():  # images of unknown groups: rho is without effect, the posterior is Jeffreys' beta distribution
         low, high = jeffreys(float(x.sum()), float(n.sum()), level)
         return Limits(low=low, high=high, n_eff=float(n.sum()))
-    angle_edges, mass = _posterior(x, n)
+    angle_edges, mass = _posterior(x, n, uniform)
     below = np.concatenate([[0.0], np.cumsum(mass)])
     middles = np.sin((angle_edges[1:] + angle_edges[:-1]) / 2) ** 2
     mean = float(mass @ middles)
@@ -47,7 +56,7 @@ def beta_binomial_interval(hits: ArrayLike, sizes: ArrayLike, level: float = 0.9
 
 
 def _posterior(
-    hits: Float64[np.ndarray, " groups"], sizes: Float64[np.ndarray, " groups"]
+    hits: Float64[np.ndarray, " groups"], sizes: Float64[np.ndarray, " groups"], uniform: UniformPrior
 ) -> tuple[Float64[np.ndarray, " edges"], Float64[np.ndarray, " cells"]]:
     """Returns edges of cells in the angle arcsin(sqrt(p)), and the posterior mass of each cell.
 
@@ -56,9 +65,9 @@ def _posterior(
     """
     edges = np.linspace(0, np.pi / 2, _NUM_COARSE + 1)
     for _ in range(_NUM_ZOOMS):
-        edges = _around_mode(edges, _log_marginal(_middles(edges), hits, sizes), _NUM_COARSE)
-    edges = _around_mode(edges, _log_marginal(_middles(edges), hits, sizes), _NUM_FINE)
-    log_mass = _log_marginal(_middles(edges), hits, sizes)
+        edges = _around_mode(edges, _log_marginal(_middles(edges), hits, sizes, uniform), _NUM_COARSE)
+    edges = _around_mode(edges, _log_marginal(_middles(edges), hits, sizes, uniform), _NUM_FINE)
+    log_mass = _log_marginal(_middles(edges), hits, sizes, uniform)
     mass = np.exp(log_mass - log_mass.max())
     return edges, mass / mass.sum()
 
@@ -79,6 +88,7 @@ def _log_marginal(
     angles: Float64[np.ndarray, " cells"],
     hits: Float64[np.ndarray, " groups"],
     sizes: Float64[np.ndarray, " groups"],
+    uniform: UniformPrior,
 ) -> Float64[np.ndarray, " cells"]:
     """Computes the log likelihood of each p, integrated over the correlation, up to a constant.
 
@@ -87,7 +97,7 @@ def _log_marginal(
     """
     from scipy.special import gammaln
 
-    correlations, weights = _correlations()
+    correlations, weights = _correlations(uniform)
     parts = [np.unique(counts[counts > 0], return_counts=True) for counts in (hits, sizes - hits, sizes)]
     likelihoods = np.empty((len(correlations), len(angles)))
     for index, rho in enumerate(correlations):
@@ -102,9 +112,9 @@ def _log_marginal(
     return highest + np.log(weights @ np.exp(likelihoods - highest))
 
 
-@lru_cache(maxsize=1)
-def _correlations() -> tuple[Float64[np.ndarray, " nodes"], Float64[np.ndarray, " nodes"]]:
-    """Returns nodes and weights of the uniform prior: Gauss-Legendre in the root, so that they are dense at 0."""
+@lru_cache(maxsize=2)
+def _correlations(uniform: UniformPrior) -> tuple[Float64[np.ndarray, " nodes"], Float64[np.ndarray, " nodes"]]:
+    """Returns nodes and weights of the prior: Gauss-Legendre in the root, so that they are dense at 0."""
     nodes, weights = np.polynomial.legendre.leggauss(_NUM_CORRELATIONS)
     roots = (nodes + 1) / 2
-    return MAX_CORRELATION * roots**2, weights * roots
+    return MAX_CORRELATION * roots**2, weights * roots if uniform == "correlation" else weights

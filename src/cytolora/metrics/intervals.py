@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from cytolora.metrics.beta_binomial import MAX_CORRELATION, beta_binomial_interval
 from cytolora.metrics.counts import MEASURES, SeedCounts, count_by_unit
 from cytolora.metrics.korn_graubard import (
-    BinomialLimits,
     Limits,
     clopper_pearson,
     jackknife_variance,
+    jeffreys,
     korn_graubard,
 )
 from cytolora.metrics.units import Unit
@@ -130,17 +130,19 @@ def share_interval(
     images: Sequence[str],
     groups: Sequence[str | None],
     level: float = LEVEL,
-    limits_of: BinomialLimits = clopper_pearson,
+    is_conservative: bool = True,
 ) -> Interval:
     """Computes the interval of the share of images that are hits: a sensitivity, a coverage, a referral rate.
 
     Args:
         level: Nominal coverage, in (0, 1).
-        limits_of: Of ``korn_graubard``: exact ones, or ``jeffreys`` where an estimate is looked at again and again.
+        is_conservative: Whether to hold the truth at least as often as the level says, not about as often, where groups
+            are few: exact limits instead of Jeffreys', and a uniform prior of the correlation within groups instead of
+            that of the deviation between them.
     """
     misses = ~np.asarray(hits, dtype=bool)
     counts = count_by_unit(np.zeros(len(misses), int), misses.astype(int), images=images, groups=groups, num_classes=2)
-    return interval_of(counts, "accuracy", level, limits_of)
+    return interval_of(counts, "accuracy", level, is_conservative=is_conservative)
 
 
 def intervals_of(counts: SeedCounts) -> dict[str, Interval]:
@@ -148,15 +150,13 @@ def intervals_of(counts: SeedCounts) -> dict[str, Interval]:
     return {metric: interval_of(counts, metric) for metric in MEASURES}
 
 
-def interval_of(
-    counts: SeedCounts, metric: str, level: float = LEVEL, limits_of: BinomialLimits = clopper_pearson
-) -> Interval:
+def interval_of(counts: SeedCounts, metric: str, level: float = LEVEL, *, is_conservative: bool = True) -> Interval:
     """Returns the interval of one metric; accuracy alone is a share of images."""
     if metric == "accuracy":
-        kind, limits = _of_share(counts, level, limits_of)
+        kind, limits = _of_share(counts, level, is_conservative)
     else:
         value, variance = counts.observed(metric), _variance(counts, metric)
-        kind, limits = "approximate", _limits(counts, value, variance, level, limits_of)
+        kind, limits = "approximate", _limits(counts, value, variance, level, is_conservative)
     return Interval(
         low=limits.low,
         high=limits.high,
@@ -170,7 +170,7 @@ def interval_of(
     )
 
 
-def _of_share(counts: SeedCounts, level: float, limits_of: BinomialLimits) -> tuple[IntervalKind, Limits]:
+def _of_share(counts: SeedCounts, level: float, is_conservative: bool) -> tuple[IntervalKind, Limits]:
     """Chooses between the two intervals of a share.
 
     The posterior stands in where few units hold a mistake, or few a hit, but some do: without any, nothing is known of
@@ -181,10 +181,12 @@ def _of_share(counts: SeedCounts, level: float, limits_of: BinomialLimits) -> tu
     value, variance = counts.observed("accuracy"), _variance(counts, "accuracy")
     is_few = 0 < value < 1 and min(counts.num_wrong, counts.num_right) < MIN_WRONG
     if is_few and _correlation(counts, value, variance) <= MAX_CORRELATION:
-        limits = beta_binomial_interval(counts.hits(), counts.sizes(), level)
+        limits = beta_binomial_interval(
+            counts.hits(), counts.sizes(), level, uniform="correlation" if is_conservative else "deviation"
+        )
         if limits.low <= value <= limits.high:
             return "credible", limits
-    return "korn-graubard", _limits(counts, value, variance, level, limits_of)
+    return "korn-graubard", _limits(counts, value, variance, level, is_conservative)
 
 
 def _correlation(counts: SeedCounts, value: float, variance: float) -> float:
@@ -203,12 +205,12 @@ def _variance(counts: SeedCounts, metric: str) -> float:
     return jackknife_variance(counts.observed(metric), counts.left_out(metric))
 
 
-def _limits(counts: SeedCounts, value: float, variance: float, level: float, limits_of: BinomialLimits) -> Limits:
+def _limits(counts: SeedCounts, value: float, variance: float, level: float, is_conservative: bool) -> Limits:
     return korn_graubard(
         value,
         variance,
         num_images=counts.num_images,
         effective_units=counts.effective_units,
         level=level,
-        limits_of=limits_of,
+        limits_of=clopper_pearson if is_conservative else jeffreys,
     )
