@@ -20,8 +20,8 @@ from cytolora.metrics.intervals import LEVEL
 
 _METHOD = (
     "Mean over test cells drawn by chance without replacement, from groups that were set aside before the first label; "
-    "95 % interval over groups, a little narrower than in a report (Korn-Graubard with Jeffreys' limits, or beta-binomial "
-    "where mistakes are few)."
+    "95 % interval over groups, a little narrower than in a report (Korn-Graubard with Jeffreys' limits, or "
+    "beta-binomial where mistakes are few)."
 )
 _LOOKS = "looks"
 """The reader of their entries: nobody."""
