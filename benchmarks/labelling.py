@@ -1,7 +1,7 @@
 """Simulated labelling with an oracle: labels needed against chance, coverage of the running estimate, bias without it.
 
 A project is made of cells whose classes are known, features come from its backbone, and an oracle labels. Groups are
-slides of drawn cells; Herlev's are not known, so that images stand for them.
+slides of drawn cells, and of Herlev the 538 that file names suggest (docs/data.md).
 
     python benchmarks/labelling.py                                              (drawn cells, nano; 20 repeats)
     python benchmarks/labelling.py --herlev smear2005 --backbone-file vit_tiny6/backbone.yaml
