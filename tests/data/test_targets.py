@@ -144,6 +144,17 @@ def test_a_folder_that_is_shared_takes_its_own_kind_alone(tmp_path: Path):
         check_shared(store, IMAGES, option="--to")
 
 
+def test_a_file_is_no_folder_that_something_is_put_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").write_text("kept", encoding="utf-8")
+    for inside in ("", "below/deep"):
+        with pytest.raises(ConfigError, match=r"Cannot write to .*file.*: a file is in the way\. Choose another --to"):
+            check_shared(tmp_path / "file" / inside, option="--to")
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "download", "herlev", "--to", str(tmp_path / "file")])
+    assert "a file is in the way" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text("utf-8") == "kept"
+
+
 @pytest.mark.parametrize("text", ["https://host/a", "s3://x/y", "HF:a/b", "hf:a/b", "file:/a"])
 def test_an_address_is_no_place_to_write_to(text: str):
     for path in (text, Path(text)):
