@@ -86,8 +86,8 @@ def check_shared(folder: AnyPath, *kinds: str, option: str = "--out") -> None:
         option: Of the command line, for the error.
     """
     check_target(folder, option=option)
-    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.exists(path))
-    if not os.path.isdir(there):
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
         raise ConfigError(f"Cannot write to {folder}: a file is in the way. Choose another {option}.")
     found = kind_of(Path(folder)) or _class_of(Path(folder))
     if found and found[0] not in kinds:
