@@ -84,7 +84,7 @@ def test_the_estimate_is_unbiased_and_the_weights_of_lure_are_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_interval_at_the_moment_of_stopping_holds_the_truth_at_least_as_often_as_it_says() -> None:
+def test_the_interval_at_the_moment_of_stopping_holds_the_truth_about_as_often_as_it_says() -> None:
     """Exactly, for independent cells: every number of hits at every look, with its chance of not having stopped."""
     sizes = [look_at(number) for number in (1, 2, 3, 4)]
     assert sizes == [50, 100, 200, 400]

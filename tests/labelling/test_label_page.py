@@ -137,6 +137,66 @@ def test_a_row_is_confirmed_at_once_without_the_cells_that_were_left_out(browser
         assert project.labels_of("reader 1")[chosen] == "hsil"
 
 
+def test_a_key_labels_what_the_grid_shows_as_chosen_and_nothing_else(browser: Any, tmp_path: Path):
+    project = FakeLabelling()
+    project.refit()
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        page.keyboard.press("g")
+        page.locator(".row .thumb").first.wait_for()
+        page.keyboard.press("ArrowDown")  # chooses a cell of the first row
+        page.locator(".row select").nth(1).select_option("unsure")
+        row = page.evaluate("rowsOfGrid[1].cells.map((one) => one.cell)")
+        assert page.evaluate("document.querySelector('.thumb.chosen').dataset.cell") == str(row[0])
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("Enter")
+        stored(page, 1)
+        assert project.labels_of("reader 1") == dict.fromkeys(row, "unsure")
+        for key in "cg2":  # nothing is chosen in a grid that was opened again
+            page.keyboard.press(key)
+        page.locator(".row .thumb").first.wait_for()
+        until(page, "document.querySelector('#said').textContent.startsWith('Choose a cell')")
+        assert len(project.entries) == 1
+        page.evaluate("rowsOfGrid = [{ value: 'hsil', cells: [rowsOfGrid[0].cells[0]] }]; drawGrid()")
+        held: list[Any] = []
+        page.context.route("**/v1/queue?*", lambda route: held.append(route))
+        page.keyboard.press("ArrowDown")
+        for key in "11":  # after the last cell there is none until other rows come
+            page.keyboard.press(key)
+        until(page, "!outbox.length")
+        page.keyboard.press("ArrowDown")
+        for route in held:
+            route.continue_()
+        page.context.unroute("**/v1/queue?*")
+        stored(page, 2)
+        assert len(project.entries) == 2
+
+
+def test_rows_that_come_late_do_not_undo_what_was_left_out_meanwhile(browser: Any, tmp_path: Path):
+    project = FakeLabelling()
+    project.refit()
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        page.keyboard.press("g")
+        page.locator(".row .thumb").first.wait_for()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("1")
+        stored(page, 1)
+        held: list[Any] = []
+        page.context.route("**/v1/queue?*", lambda route: held.append(route))
+        page.keyboard.press("u")
+        until(page, "!outbox.length && document.querySelector('#said').textContent.startsWith('Taken back')")
+        out = int(page.locator(".row .thumb").nth(1).get_attribute("data-cell"))
+        page.locator(".row .thumb").nth(1).click()
+        assert held, "nothing is late"
+        for route in held:
+            route.continue_()
+        page.context.unroute("**/v1/queue?*")
+        page.wait_for_timeout(300)
+        page.keyboard.press("Enter")
+        until(page, "!outbox.length")
+        assert project.labels_of("reader 1")
+        assert out not in project.labels_of("reader 1")
+
+
 def test_a_lasso_labels_cells_of_the_training_share_alone_and_a_click_shows_similar_ones(browser: Any, tmp_path: Path):
     project = FakeLabelling(200)
     with serving(project, tmp_path) as url, opened(browser, url) as page:
@@ -186,6 +246,31 @@ def test_what_the_reader_did_meanwhile_holds_when_an_answer_comes_late(browser: 
         page.wait_for_timeout(300)
         assert page.evaluate("document.body.dataset.view") == "map"
         assert page.evaluate("selection.length") > 100
+
+
+def test_a_cell_that_comes_late_is_not_under_the_hands_of_a_reader_who_went_on(browser: Any, tmp_path: Path):
+    project = FakeLabelling(200)
+    with serving(project, tmp_path) as url, opened(browser, url) as page:
+        first, second = (int(cell) for cell in np.flatnonzero(~project.test)[-2:])
+        held: list[Any] = []
+        page.context.route("**/v1/cells/*?*", lambda route: held.append(route))
+        page.evaluate(f"() => {{ open({first}); open({second}); }}")
+        for route in reversed(held):
+            route.continue_()
+        until(page, f"current()?.cell === {second}")
+        page.wait_for_timeout(300)
+        assert page.evaluate("current().cell") == second
+        held.clear()
+        page.evaluate(f"() => {{ open({first}); }}")
+        page.keyboard.press("1")
+        going_on = page.evaluate("current().cell")
+        for route in held:
+            route.continue_()
+        page.context.unroute("**/v1/cells/*?*")
+        until(page, f"trail.some((row) => row.cell === {first})")
+        assert page.evaluate("current().cell") == going_on
+        stored(page, 1)
+        assert project.labels_of("reader 1") == {second: "normal"}
 
 
 def test_two_readers_in_two_tabs_do_not_overwrite_each_other_and_their_difference_is_decided(

@@ -143,6 +143,9 @@ def test_second_readings_are_blind_and_of_cells_that_others_labelled(worked: Pat
     queue = opened.queue("bob", 500, kind="second")
     assert len(queue) == opened._board.is_held.sum() > 100
     assert all(one["prediction"] is None for one in queue)
+    train = next(one["cell"] for one in queue if one["share"] == "train")
+    assert opened.cell("bob", train)["prediction"] is opened.cell("bob", train)["doubt"] is None
+    assert opened.cell("ann", train)["prediction"] is not None
     assert opened.queue("ann", 500, kind="second") == []
     with pytest.raises(ConfigError, match=r"Unknown queue 'secnd'. Did you mean 'second'"):
         opened.queue("ann", kind="secnd")

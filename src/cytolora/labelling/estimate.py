@@ -33,8 +33,8 @@ Triple = tuple[float, float, float]
 def share_of(hits: Sequence[bool], cells: Sequence[str], groups: Sequence[str]) -> Triple:
     """Estimates a share, with its 95 % interval over groups (``metrics.intervals.share_interval``).
 
-    It is narrower than the one of a report, which holds the truth in up to 98 % where few groups hardly differ, and so
-    asks for more test labels than 95 % needs.
+    It is mostly narrower than the one of a report, which holds the truth more often than it says where few groups
+    hardly differ, and so asks for more test labels than 95 % needs.
 
     Args:
         hits: Of the drawn cells, at least one.

@@ -152,13 +152,14 @@ class Queues:
         open_ones = [cell for cell in held if votes.of_reader(reader, cell) is None]
         return sorted(open_ones, key=lambda cell: sha256_text(f"{seed}:second:{self.project.names[cell]}"))
 
-    def is_blind(self, reader: str, cell: int, reason: Reason) -> bool:
+    def is_blind(self, reader: str, cell: int) -> bool:
         """Whether the reader is shown no prediction: of test cells, and of those that others alone labelled."""
-        others = reason in ("second", "mistakes") and self.board.votes.shown(reader, cell) is None
-        return reason == "test" or others
+        votes = self.board.votes
+        others = bool(votes.by_reader(cell)) or votes.adjudicated(cell) is not None
+        return bool(self.project.is_test[cell]) or (others and votes.shown(reader, cell) is None)
 
     def _why(self, reader: str, cell: int, reason: Reason) -> str:
-        if reason == "mistakes" and self.is_blind(reader, cell, reason):
+        if reason == "mistakes" and self.is_blind(reader, cell):
             return sentence("second")  # the class that it looks like would tell which it was not given
         if self.fitted is None or reason in ("test", "second", "coverage"):
             return sentence(reason)

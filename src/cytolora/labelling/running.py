@@ -20,7 +20,7 @@ from cytolora.metrics.intervals import LEVEL
 
 _METHOD = (
     "Mean over test cells drawn by chance without replacement, from groups that were set aside before the first label; "
-    "95 % interval over groups, a little narrower than in a report (Korn-Graubard with Jeffreys' limits, or "
+    "95 % interval over groups, mostly narrower than in a report (Korn-Graubard with Jeffreys' limits, or "
     "beta-binomial where mistakes are few)."
 )
 _LOOKS = "looks"

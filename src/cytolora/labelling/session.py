@@ -200,15 +200,14 @@ class Labelling:
             return [self._shown(reader, one) for one in self._queues.draw(reader, n, kind)]
 
     def _shown(self, reader: str, drawn: Drawn) -> dict[str, Any]:
-        blind = self._queues.is_blind(reader, drawn.cell, drawn.reason)
-        return {**self._described(drawn.cell, blind=blind), "why": drawn.why}
+        return {**self._described(reader, drawn.cell), "why": drawn.why}
 
-    def _described(self, cell: int, *, blind: bool = False) -> dict[str, Any]:
+    def _described(self, reader: str, cell: int) -> dict[str, Any]:
         """Returns name, group and share; what the classifier says is hidden of test cells and blind readings."""
         project, fitted = self._project, self._fitted
         is_test = bool(project.is_test[cell])
         is_scored = fitted is not None and int(fitted.predictions[cell]) >= 0
-        known = is_scored and not blind and not is_test and bool(self._board.is_usable[cell])
+        known = is_scored and not self._queues.is_blind(reader, cell) and bool(self._board.is_usable[cell])
         return {
             "cell": cell,
             "name": project.names[cell],
@@ -223,7 +222,7 @@ class Labelling:
         """Returns one cell with the reader's label, its history and the twelve cells that are most similar to it.
 
         The history is the reader's own, and also that of others once she has labelled the cell: second readings are
-        blind.
+        blind, and without a prediction.
         """
         reader = self._reader(reader)
         self._check_cells([cell])
@@ -235,7 +234,7 @@ class Labelling:
             votes = self._board.votes
             has_read = votes.of_reader(reader, cell) is not None
             return {
-                **self._described(cell),
+                **self._described(reader, cell),
                 "why": self._errors.get(cell, "You chose it."),
                 "label": votes.shown(reader, cell),
                 "history": [one for one in votes.history(cell) if has_read or one["reader"] == reader],

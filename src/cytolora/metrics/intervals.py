@@ -21,7 +21,7 @@ from cytolora.metrics.units import Unit
 
 IntervalKind = Literal["korn-graubard", "credible", "approximate", "bootstrap"]
 
-"""Exact limits of a share at its effective number of images; the beta-binomial posterior of a share; the limits of a
+"""Limits of a share at its effective number of images; the beta-binomial posterior of a share; the limits of a
 metric that is no share, from its jackknife variance; percentiles of bootstrap draws, of a difference."""
 
 MIN_GROUPS = 30
@@ -138,7 +138,7 @@ def share_interval(
         level: Nominal coverage, in (0, 1).
         is_conservative: Whether to hold the truth at least as often as the level says, not about as often, where groups
             are few: exact limits instead of Jeffreys', and a uniform prior of the correlation within groups instead of
-            that of the deviation between them.
+            that of the deviation between them. Where all or none are hits the limits are exact in either case.
     """
     misses = ~np.asarray(hits, dtype=bool)
     counts = count_by_unit(np.zeros(len(misses), int), misses.astype(int), images=images, groups=groups, num_classes=2)

@@ -32,6 +32,7 @@ function prefetch() {
 
 function goTo(place) {
   if (place < 0 || place > trail.length) return;
+  begin("place");
   at = place;
   if (trail.length - at < FEW_LEFT) refill();
   drawCell();
@@ -39,16 +40,16 @@ function goTo(place) {
 }
 
 async function open(cell) {
-  const isAwaited = begin("view");
-  const place = trail.findIndex((row) => row.cell === cell);
-  if (place >= 0) goTo(place);
-  else {
+  const isLast = begin("opened"), isInView = begin("view"), isInPlace = begin("place");
+  const place = () => trail.findIndex((row) => row.cell === cell);
+  if (place() < 0) {
     const row = await ask(asReader(`v1/cells/${cell}`)).catch(sayError);
-    if (!row) return;
-    trail.splice(at, 0, { ...row, isOpened: true });
-    drawCell();
+    if (!row || !isLast()) return;
+    if (place() < 0) trail.splice(isInPlace() ? at : Math.min(at + 1, trail.length), 0, { ...row, isOpened: true });
+    if (!isInPlace()) return;  // the reader went on: it comes next, not under her hands
   }
-  if (isAwaited()) show("cell");
+  goTo(place());
+  if (isInView()) show("cell");
 }
 
 async function drawDetail(row) {

@@ -3,6 +3,12 @@ const CARD_PX = 108, SMALL_CARD_PX = 88, GRID_CELLS = 120, MAX_ROW = 12;
 let rowsOfGrid = [];  // { value, cells: [{ cell, name, isOut }] }
 let lastInGrid = null;  // the cell that had the focus last: a button of a label takes it
 
+function openGrid() {  // rows of an earlier visit may hold cells that were labelled elsewhere
+  [rowsOfGrid, lastInGrid] = [[], null];
+  drawGrid("…");
+  loadGrid();
+}
+
 async function loadGrid(isWelcome = () => true) {
   if (!isWelcome()) return;
   const isAwaited = begin("grid"), before = storedCells.length;
@@ -24,7 +30,13 @@ async function loadGrid(isWelcome = () => true) {
   drawGrid();
 }
 
-function drawGrid() {
+function changeRow(change) {  // rows that are awaited would undo it
+  begin("grid");
+  change();
+  drawGrid();
+}
+
+function drawGrid(none = "No cell of the training share is left here.") {
   const made = rowsOfGrid.map((row, index) => {
     const group = element("div", "", "row");
     group.setAttribute("role", "group");
@@ -34,7 +46,11 @@ function drawGrid() {
     select.add(new Option("choose a label", ""));
     for (const { value } of values()) select.add(new Option(value, value));
     select.value = row.value;
-    select.addEventListener("change", () => { row.value = select.value; drawGrid(); });
+    select.addEventListener("change", () => {
+      lastInGrid = row.cells[0].cell;  // Enter confirms the row that was changed
+      changeRow(() => { row.value = select.value; });
+      $("rows").children[index].querySelector("select").focus();
+    });
     const count = row.cells.filter((one) => !one.isOut).length;
     const confirm = element("button", row.value ? `Confirm ${count} × ${row.value}` : "Confirm the row", "confirm");
     confirm.type = "button";
@@ -46,11 +62,11 @@ function drawGrid() {
     group.append(bar, cells);
     return group;
   });
-  $("rows").replaceChildren(...(made.length ? made : [element("p", "No cell of the training share is left here.", "soft")]));
+  $("rows").replaceChildren(...(made.length ? made : [element("p", none, "soft")]));
 }
 
 function gridCell(one, row) {
-  const made = element("button", "", "thumb", one.isOut && "out");
+  const made = element("button", "", "thumb", one.isOut && "out", one.cell === lastInGrid && "chosen");
   made.type = "button";
   made.dataset.cell = one.cell;
   made.dataset.row = row;
@@ -59,7 +75,10 @@ function gridCell(one, row) {
   made.setAttribute("aria-pressed", !one.isOut);
   made.append(pictureElement(one.cell, SMALL));
   made.addEventListener("focus", () => chooseCell(one.cell));
-  made.addEventListener("click", () => { one.isOut = !one.isOut; drawGrid(); focusCell(one.cell); });
+  made.addEventListener("click", () => {
+    changeRow(() => { one.isOut = !one.isOut; });
+    focusCell(one.cell);
+  });
   return made;
 }
 
@@ -95,8 +114,8 @@ function dropFromGrid(gone, row = 0) {
   rowsOfGrid = rowsOfGrid
     .map((one) => ({ ...one, cells: one.cells.filter(({ cell }) => !gone.has(cell)) }))
     .filter((one) => one.cells.length);
-  if (!rowsOfGrid.length) return loadGrid();
-  drawGrid();
+  if (!rowsOfGrid.length) return openGrid();
+  changeRow(() => {});
   focusCell(rowsOfGrid[Math.min(row, rowsOfGrid.length - 1)].cells[0].cell);
 }
 

@@ -1,6 +1,6 @@
 // Start, keys, views, and what changes on the server meanwhile.
 const POLL_MS = 1500, READER = "cytolora-label-reader";
-const VIEWS = { cell: { key: "c" }, grid: { key: "g", load: loadGrid, onKey: onGridKey }, map: { key: "m", load: loadPoints, onKey: onMapKey }, readers: { key: "d", load: loadReaders } };
+const VIEWS = { cell: { key: "c" }, grid: { key: "g", load: openGrid, onKey: onGridKey }, map: { key: "m", load: loadPoints, onKey: onMapKey }, readers: { key: "d", load: loadReaders } };
 let overview = null, view = "cell", isLost = false;
 
 const reader = () => $("reader").value.trim() || document.body.dataset.reader;
@@ -70,7 +70,9 @@ function changeReader() {
 }
 
 function startOver() {
-  [trail, at, selection] = [[], 0, []];
+  for (const kind of ["opened", "place"]) begin(kind);
+  [trail, at] = [[], 0];
+  select([]);
   refill(true);
   drawCell();
   drawRecent();
@@ -144,7 +146,7 @@ async function start() {
   await poll();
   if (!overview) return setTimeout(() => location.reload(), 3 * POLL_MS);
   drawMixture();
-  show("cell");
+  if (!document.body.dataset.started) show("cell");
   pump();
   await refill();
   pollForEver();

@@ -104,12 +104,13 @@ function drawMixture() {
 }
 
 async function sendMixture() {
+  const sent = mixtureTimer;
   const mixture = Object.fromEntries(Object.keys(MIXTURE).map((key) => [key, overview.mixture[key]]));
   const isDone = await ask("v1/mixture", { method: "PUT", body: mixture, as: "text" }).then(() => true, sayError);
-  mixtureTimer = 0;
+  if (mixtureTimer === sent) mixtureTimer = 0;  // else a slider was moved again
   if (!isDone) return;
   say("The mixture is set.");
-  refill();
+  refill(true);
 }
 
 async function finish() {
