@@ -52,6 +52,15 @@ def stored(page: Any, count: int) -> None:
     until(page, f"document.querySelectorAll('#recent .stored').length >= {count}")
 
 
+def wait_for_held(page: Any, held: list[Any], *texts: str) -> None:
+    """Waits until a request with each text in its address is held back."""
+    for _ in range(1_000):
+        if all(any(text in route.request.url for route in held) for text in texts):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError([route.request.url for route in held])
+
+
 def test_a_reader_labels_by_keyboard_takes_back_and_goes_on(browser: Any, tmp_path: Path):
     project = FakeLabelling(folder=tmp_path)
     with serving(project, tmp_path) as url, opened(browser, url) as page:
@@ -164,6 +173,7 @@ def test_a_key_labels_what_the_grid_shows_as_chosen_and_nothing_else(browser: An
             page.keyboard.press(key)
         until(page, "!outbox.length")
         page.keyboard.press("ArrowDown")
+        wait_for_held(page, held, "/v1/queue?")
         for route in held:
             route.continue_()
         page.context.unroute("**/v1/queue?*")
@@ -186,7 +196,7 @@ def test_rows_that_come_late_do_not_undo_what_was_left_out_meanwhile(browser: An
         until(page, "!outbox.length && document.querySelector('#said').textContent.startsWith('Taken back')")
         out = int(page.locator(".row .thumb").nth(1).get_attribute("data-cell"))
         page.locator(".row .thumb").nth(1).click()
-        assert held, "nothing is late"
+        wait_for_held(page, held, "/v1/queue?")
         for route in held:
             route.continue_()
         page.context.unroute("**/v1/queue?*")
@@ -234,11 +244,11 @@ def test_what_the_reader_did_meanwhile_holds_when_an_answer_comes_late(browser: 
         page.keyboard.press("u")
         until(page, f"!outbox.length && !labels.has({far})")  # the cell whose label was taken back is asked for
         page.keyboard.press("m")
-        assert held, "nothing is late"
+        wait_for_held(page, held, f"/v1/cells/{far}?")
         page.mouse.click(*place_on_map(page, 7))  # its similar cells are asked for, and a lasso is drawn meanwhile
         box = page.locator("#map").bounding_box()
         lasso_around(page, box["x"] + 5, box["y"] + 5, box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
-        assert any("/v1/cells/7?" in route.request.url for route in held)
+        wait_for_held(page, held, "/v1/cells/7?")
         for route in held:
             route.continue_()
         page.context.unroute("**/v1/cells/*?*")
@@ -255,6 +265,7 @@ def test_a_cell_that_comes_late_is_not_under_the_hands_of_a_reader_who_went_on(b
         held: list[Any] = []
         page.context.route("**/v1/cells/*?*", lambda route: held.append(route))
         page.evaluate(f"() => {{ open({first}); open({second}); }}")
+        wait_for_held(page, held, f"/v1/cells/{first}?", f"/v1/cells/{second}?")
         for route in reversed(held):
             route.continue_()
         until(page, f"current()?.cell === {second}")
@@ -264,6 +275,7 @@ def test_a_cell_that_comes_late_is_not_under_the_hands_of_a_reader_who_went_on(b
         page.evaluate(f"() => {{ open({first}); }}")
         page.keyboard.press("1")
         going_on = page.evaluate("current().cell")
+        wait_for_held(page, held, f"/v1/cells/{first}?")
         for route in held:
             route.continue_()
         page.context.unroute("**/v1/cells/*?*")
