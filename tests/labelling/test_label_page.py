@@ -18,6 +18,8 @@ from cytolora.labelling.server import make_app
 
 pytestmark = pytest.mark.slow
 TOKEN = "t" * 32
+QUEUE, CELL = "**/v1/queue?*", "**/v1/cells/*?*"
+"""Requests that tests hold back."""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,26 @@ def serving(project: Any, folder: Path) -> Iterator[str]:
 def stored(page: Any, count: int) -> None:
     """Waits until so many labels are shown as stored."""
     until(page, f"document.querySelectorAll('#recent .stored').length >= {count}")
+
+
+def hold(page: Any, addresses: str) -> list[Any]:
+    """Holds requests back, and returns those that have come so far."""
+    held: list[Any] = []
+    page.context.route(addresses, lambda route: held.append(route))
+    return held
+
+
+def release(page: Any, addresses: str, held: list[Any]) -> None:
+    for route in held:
+        route.continue_()
+    page.context.unroute(addresses)
+
+
+def open_grid(page: Any) -> None:
+    """Opens the grid, and chooses the first cell."""
+    page.keyboard.press("g")
+    page.locator(".row .thumb").first.wait_for()
+    page.keyboard.press("ArrowDown")
 
 
 def wait_for_held(page: Any, held: list[Any], *texts: str) -> None:
@@ -127,9 +149,7 @@ def test_a_row_is_confirmed_at_once_without_the_cells_that_were_left_out(browser
     project = FakeLabelling()
     project.refit()
     with serving(project, tmp_path) as url, opened(browser, url) as page:
-        page.keyboard.press("g")
-        page.locator(".row .thumb").first.wait_for()
-        page.keyboard.press("ArrowDown")
+        open_grid(page)
         page.keyboard.press("ArrowRight")
         row = page.evaluate("rowsOfGrid[0].cells.map((one) => one.cell)")
         value = page.evaluate("rowsOfGrid[0].value")
@@ -150,9 +170,7 @@ def test_a_key_labels_what_the_grid_shows_as_chosen_and_nothing_else(browser: An
     project = FakeLabelling()
     project.refit()
     with serving(project, tmp_path) as url, opened(browser, url) as page:
-        page.keyboard.press("g")
-        page.locator(".row .thumb").first.wait_for()
-        page.keyboard.press("ArrowDown")  # chooses a cell of the first row
+        open_grid(page)
         page.locator(".row select").nth(1).select_option("unsure")
         row = page.evaluate("rowsOfGrid[1].cells.map((one) => one.cell)")
         assert page.evaluate("document.querySelector('.thumb.chosen').dataset.cell") == str(row[0])
@@ -166,17 +184,14 @@ def test_a_key_labels_what_the_grid_shows_as_chosen_and_nothing_else(browser: An
         until(page, "document.querySelector('#said').textContent.startsWith('Choose a cell')")
         assert len(project.entries) == 1
         page.evaluate("rowsOfGrid = [{ value: 'hsil', cells: [rowsOfGrid[0].cells[0]] }]; drawGrid()")
-        held: list[Any] = []
-        page.context.route("**/v1/queue?*", lambda route: held.append(route))
+        held = hold(page, QUEUE)
         page.keyboard.press("ArrowDown")
         for key in "11":  # after the last cell there is none until other rows come
             page.keyboard.press(key)
         until(page, "!outbox.length")
         page.keyboard.press("ArrowDown")
         wait_for_held(page, held, "/v1/queue?")
-        for route in held:
-            route.continue_()
-        page.context.unroute("**/v1/queue?*")
+        release(page, QUEUE, held)
         stored(page, 2)
         assert len(project.entries) == 2
 
@@ -185,21 +200,16 @@ def test_rows_that_come_late_do_not_undo_what_was_left_out_meanwhile(browser: An
     project = FakeLabelling()
     project.refit()
     with serving(project, tmp_path) as url, opened(browser, url) as page:
-        page.keyboard.press("g")
-        page.locator(".row .thumb").first.wait_for()
-        page.keyboard.press("ArrowDown")
+        open_grid(page)
         page.keyboard.press("1")
         stored(page, 1)
-        held: list[Any] = []
-        page.context.route("**/v1/queue?*", lambda route: held.append(route))
+        held = hold(page, QUEUE)
         page.keyboard.press("u")
         until(page, "!outbox.length && document.querySelector('#said').textContent.startsWith('Taken back')")
         out = int(page.locator(".row .thumb").nth(1).get_attribute("data-cell"))
         page.locator(".row .thumb").nth(1).click()
         wait_for_held(page, held, "/v1/queue?")
-        for route in held:
-            route.continue_()
-        page.context.unroute("**/v1/queue?*")
+        release(page, QUEUE, held)
         page.wait_for_timeout(300)
         page.keyboard.press("Enter")
         until(page, "!outbox.length")
@@ -239,8 +249,7 @@ def test_what_the_reader_did_meanwhile_holds_when_an_answer_comes_late(browser: 
         page.evaluate(f"label([{far}], 'lsil', 'lasso')")
         stored(page, 1)
         page.keyboard.press("c")
-        held: list[Any] = []
-        page.context.route("**/v1/cells/*?*", lambda route: held.append(route))
+        held = hold(page, CELL)
         page.keyboard.press("u")
         until(page, f"!outbox.length && !labels.has({far})")  # the cell whose label was taken back is asked for
         page.keyboard.press("m")
@@ -249,9 +258,7 @@ def test_what_the_reader_did_meanwhile_holds_when_an_answer_comes_late(browser: 
         box = page.locator("#map").bounding_box()
         lasso_around(page, box["x"] + 5, box["y"] + 5, box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
         wait_for_held(page, held, "/v1/cells/7?")
-        for route in held:
-            route.continue_()
-        page.context.unroute("**/v1/cells/*?*")
+        release(page, CELL, held)
         until(page, f"current()?.cell === {far}")  # it has come, and is the cell of the other view
         page.wait_for_timeout(300)
         assert page.evaluate("document.body.dataset.view") == "map"
@@ -262,8 +269,7 @@ def test_a_cell_that_comes_late_is_not_under_the_hands_of_a_reader_who_went_on(b
     project = FakeLabelling(200)
     with serving(project, tmp_path) as url, opened(browser, url) as page:
         first, second = (int(cell) for cell in np.flatnonzero(~project.test)[-2:])
-        held: list[Any] = []
-        page.context.route("**/v1/cells/*?*", lambda route: held.append(route))
+        held = hold(page, CELL)
         page.evaluate(f"() => {{ open({first}); open({second}); }}")
         wait_for_held(page, held, f"/v1/cells/{first}?", f"/v1/cells/{second}?")
         for route in reversed(held):
@@ -276,9 +282,7 @@ def test_a_cell_that_comes_late_is_not_under_the_hands_of_a_reader_who_went_on(b
         page.keyboard.press("1")
         going_on = page.evaluate("current().cell")
         wait_for_held(page, held, f"/v1/cells/{first}?")
-        for route in held:
-            route.continue_()
-        page.context.unroute("**/v1/cells/*?*")
+        release(page, CELL, held)
         until(page, f"trail.some((row) => row.cell === {first})")
         assert page.evaluate("current().cell") == going_on
         stored(page, 1)

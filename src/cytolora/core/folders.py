@@ -146,6 +146,11 @@ def _take_back(old: Path, target: Path) -> None:
         _remove(old)
 
 
+def nearest_existing(path: Path) -> Path:
+    """Returns what is there of a path: itself, or the nearest folder above; a link that leads nowhere is there."""
+    return next(one for one in (path.absolute(), *path.absolute().parents) if os.path.lexists(one))
+
+
 def folder_names(parent: Path) -> list[str]:
     """Lists the folders and files in ``parent`` that are not hidden, also those that are being replaced; sorted."""
     names: set[str] = set()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cytolora.core.arguments import AnyPath
 from cytolora.core.files import refuse_special
-from cytolora.core.folders import current_folder, finish_together
+from cytolora.core.folders import current_folder, finish_together, nearest_existing
 from cytolora.core.litter import is_litter
 from cytolora.core.named_files import is_file
 from cytolora.data.formats import is_image_name
@@ -86,8 +86,7 @@ def check_shared(folder: AnyPath, *kinds: str, option: str = "--out") -> None:
         option: Of the command line, for the error.
     """
     check_target(folder, option=option)
-    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
+    if not nearest_existing(Path(folder)).is_dir():
         raise ConfigError(f"Cannot write to {folder}: a file is in the way. Choose another {option}.")
     found = kind_of(Path(folder)) or _class_of(Path(folder))
     if found and found[0] not in kinds:

@@ -6,7 +6,6 @@ which is short; training and scoring are done outside of it.
 
 import errno
 import logging
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +20,7 @@ from cytolora.core.files import json_bytes, write_bytes
 from cytolora.core.folders import (
     current_folder,
     folder_names,
+    nearest_existing,
     read_together,
     recover_folders,
     staged_folder,
@@ -305,7 +305,7 @@ def again_if_replaced(read: Callable[[], _Value]) -> _Value:
 
 def require_writable(folder: Path) -> None:
     """Raises a StoreError if a folder cannot be made, or nothing be written in it; leaves nothing behind."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    existing = nearest_existing(folder)
     try:
         tried = temporary_name(existing / "writable")  # swept where this is killed
         tried.mkdir()

@@ -73,7 +73,8 @@ def korn_graubard(
 
     if not 0 < value < 1:
         n_eff = min(effective_units, num_images)
-        return Limits(**_ends(clopper_pearson(value * n_eff, n_eff, level)), n_eff=n_eff)
+        low, high = clopper_pearson(value * n_eff, n_eff, level)
+        return Limits(low=low, high=high, n_eff=n_eff)
     n_eff = min(float(num_images), value * (1 - value) / variance) if variance > 0 else float(num_images)
     if effective_units <= 1 or num_images <= 1:
         return Limits(low=0.0, high=1.0, n_eff=0.0)
@@ -83,10 +84,6 @@ def korn_graubard(
     low, high = limits_of(value * adjusted, adjusted, level)
     # of hardly any images Jeffreys' limits may leave a share next to 0 or 1 out
     return Limits(low=min(low, value), high=max(high, value), n_eff=n_eff)
-
-
-def _ends(limits: tuple[float, float]) -> dict[str, float]:
-    return {"low": limits[0], "high": limits[1]}
 
 
 def jackknife_variance(value: float, left_out: ArrayLike) -> float:
